@@ -1,0 +1,199 @@
+// Package engine is the message seam: it keeps and routes messages.
+//
+// An Engine promises three things. A message never leaves its organisation.
+// Publish reports success for QoS 1 and 2 only when the message survives a
+// crash, wherever a persistent session or a retained topic needs it. A
+// persistent session finds, whenever it comes back before it expires, its
+// subscriptions, its queue in order and its QoS 2 state as they were
+// acknowledged.
+//
+// It does not know who may do what: its callers ask that first.
+package engine
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/topic"
+)
+
+// ErrLost is returned by every method of a Session that another Claim has taken
+// over, that was dropped, or that was closed.
+var ErrLost = errors.New("session is no longer held")
+
+// ErrQueueFull is given to a publisher when a persistent session that must get
+// the message has no room for it. The message is then kept for nobody.
+var ErrQueueFull = errors.New("the queue of a session is full")
+
+// A SessionID names a session. The owner comes from authentication, so two
+// owners never share a session, whatever client identifiers they choose.
+type SessionID struct {
+	Owner  auth.Principal
+	Client string
+}
+
+// A Message is an application message inside an organisation.
+type Message struct {
+	Org        auth.OrgID
+	Topic      topic.Name
+	Payload    []byte
+	Properties mqtt.Properties // those that are forwarded unaltered [MQTT-3.3.2-15 to -20]
+	QoS        byte
+	Retain     bool
+	From       auth.Principal
+	Expires    time.Time // zero: never
+}
+
+// A Subscription is one topic filter of a session. Filter and Group together
+// name it: subscribing again replaces it.
+type Subscription struct {
+	Filter            topic.Filter
+	Group             string // shared subscription; "" if not shared. Groups of different owners are different groups
+	QoS               byte
+	NoLocal           bool
+	RetainAsPublished bool
+	ID                uint32 // subscription identifier; 0: none
+}
+
+// Delivery says how a message goes to one session. When several of its
+// subscriptions match, they are one delivery at the highest QoS [MQTT-3.3.4-2].
+type Delivery struct {
+	QoS    byte
+	Retain bool     // the RETAIN flag to send
+	IDs    []uint32 // subscription identifiers; shared, do not change
+}
+
+// A Sink receives for a session that is held. Its methods must return at once
+// and may be called from any goroutine. They may be called before Claim returns.
+type Sink interface {
+	// Deliver hands over a message that is not queued: QoS 0, or any QoS for a
+	// session that is not persistent. m is valid only during the call.
+	Deliver(m *Message, d Delivery)
+	// Wake says that the queue has entries that Read has not returned yet.
+	Wake()
+	// Lost says that the session is held no longer, and why: it was claimed
+	// again, dropped or it expired, or the engine fails.
+	Lost(why error)
+}
+
+// An Offset is the position of an entry in the queue of a session: 1, 2, 3, …
+// without gaps. It is durable, so that a packet identifier derived from it is
+// the same after a crash.
+type Offset uint64
+
+// An Entry is one queued message of a persistent session.
+type Entry struct {
+	Offset   Offset
+	Message  *Message // nil when Released: only the PUBREL is still to be sent
+	Delivery Delivery
+	Sent     bool // it may have been sent before: DUP
+	Released bool // a PUBREC was received for it
+}
+
+// A Will is a message to be published when a connection ends without DISCONNECT.
+type Will struct {
+	Session SessionID
+	Message Message
+	Delay   time.Duration
+	Ref     auth.Ref  // who may have it published; asked again when it is due
+	Closed  time.Time // when the connection ended; zero: it was cut by a crash
+}
+
+// A Claim asks for a session.
+type Claim struct {
+	ID     SessionID
+	Clean  bool          // discard what is there first
+	Expiry time.Duration // how long the session outlives its connection; 0: it is not persistent; Forever
+	Queue  int           // messages the queue may hold; 0: the engine's default
+	Will   *Will         // nil: none
+	Sink   Sink
+}
+
+// Forever is the expiry of a session that does not expire.
+const Forever = time.Duration(1<<63 - 1)
+
+// Claimed is what a Claim found.
+type Claimed struct {
+	Session       Session
+	Present       bool           // there was a session, and it goes on
+	Subscriptions []Subscription // of the session that goes on
+	Received      []uint16       // packet identifiers of QoS 2 messages received and not yet released
+}
+
+// An Engine keeps and routes messages.
+type Engine interface {
+	// Claim takes hold of a session, of which there is one holder at a time: a
+	// former one is told by Lost. It returns when what it changed is durable.
+	Claim(ctx context.Context, c Claim) (Claimed, error)
+
+	// Publish is Session.Publish for a sender without a session.
+	Publish(ctx context.Context, m *Message, done func(error))
+
+	// Retained yields the retained messages of an organisation that match f and
+	// have not expired. It sees every retained message whose Publish was called
+	// before.
+	Retained(ctx context.Context, org auth.OrgID, f topic.Filter) iter.Seq2[*Message, error]
+
+	// Wills yields the wills of sessions that nobody holds.
+	Wills(ctx context.Context) iter.Seq2[*Will, error]
+
+	// DropWill forgets the will of a session: it was published, or must not be.
+	DropWill(ctx context.Context, id SessionID) error
+
+	// Drop ends every session of owner, or of its organisation if its kind is
+	// AnyKind, with queues, subscriptions and wills. Holders are told by Lost.
+	Drop(ctx context.Context, owner auth.Principal) error
+
+	// Stats counts what is there now.
+	Stats(ctx context.Context) (Stats, error)
+}
+
+// A Session is a session that is held. Its methods are called by one goroutine
+// at a time, except Ack and Release, which any goroutine may call.
+type Session interface {
+	// Subscribe adds or replaces subscriptions; existed tells for each whether
+	// it was there. It returns when they are durable and in effect.
+	Subscribe(ctx context.Context, subs []Subscription) (existed []bool, err error)
+
+	// Unsubscribe removes the subscription with that filter and group.
+	Unsubscribe(ctx context.Context, f topic.Filter, group string) (existed bool, err error)
+
+	// Publish routes m, which it does not keep. done is called once, from any
+	// goroutine, possibly before Publish returns: with nil and QoS > 0, m
+	// survives a crash wherever a persistent session or a retained topic needs
+	// it. With QoS 2 and a persistent session, packetID is recorded in the same
+	// commit; packetID is 0 otherwise.
+	Publish(ctx context.Context, m *Message, packetID uint16, done func(error))
+
+	// Forget removes a recorded packet identifier, for PUBREL; done is called
+	// when that is durable.
+	Forget(packetID uint16, done func(error))
+
+	// Read appends to dst queued entries after the given offset, in order, at
+	// most cap(dst)-len(dst) of them. Expired messages are passed over and gone.
+	Read(ctx context.Context, after Offset, dst []Entry) ([]Entry, error)
+
+	// Ack removes an entry: PUBACK or PUBCOMP was received.
+	Ack(o Offset)
+
+	// Release records that PUBREC was received; done is called when that is durable.
+	Release(o Offset, done func(error))
+
+	// Close lets go of the session. With an expiry of 0 it ends here and now.
+	Close(ctx context.Context, c Close) error
+}
+
+// Close says how a session is let go.
+type Close struct {
+	Expiry   time.Duration
+	KeepWill bool // the connection ended without DISCONNECT 0x00: the will is still to be published
+}
+
+// Stats are numbers of an engine.
+type Stats struct {
+	Sessions, Held, Subscriptions, Queued, Retained int64
+}

@@ -1,0 +1,103 @@
+// Package topic parses and matches MQTT topic names and topic filters.
+//
+// A Name or Filter value has always passed the checks of MQTT 5.0 section 4.7,
+// so code that holds one need not check again.
+package topic
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	"github.com/keepmq/keepmq/internal/errs"
+)
+
+// A Name is a valid topic name: no wildcards, no NUL, UTF-8, at most 65,535 bytes.
+// The zero Name is not valid.
+type Name struct{ s string }
+
+// ParseName checks s and returns it as a Name.
+func ParseName(s string) (Name, error) {
+	switch {
+	case s == "" || len(s) > 65535:
+		return Name{}, errs.E(errs.Invalid, "topic name must have 1 to 65535 bytes")
+	case strings.ContainsAny(s, "+#\x00"):
+		return Name{}, errs.E(errs.Invalid, "topic name must not contain +, # or NUL") // [MQTT-3.3.2-2]
+	case !utf8.ValidString(s):
+		return Name{}, errs.E(errs.Invalid, "topic name must be UTF-8") // [MQTT-1.5.4-1]
+	}
+	return Name{s}, nil
+}
+
+func (n Name) String() string { return n.s }
+
+// A Filter is a valid topic filter.
+type Filter struct{ s string }
+
+// ParseFilter checks s and returns it as a Filter.
+func ParseFilter(s string) (Filter, error) {
+	if s == "" || len(s) > 65535 || !utf8.ValidString(s) || strings.ContainsRune(s, 0) {
+		return Filter{}, errs.E(errs.Invalid, "topic filter must have 1 to 65535 bytes of UTF-8")
+	}
+	levels := strings.Split(s, "/")
+	for i, l := range levels {
+		if strings.Contains(l, "#") && (l != "#" || i != len(levels)-1) {
+			return Filter{}, errs.E(errs.Invalid, "# must be the whole last level") // [MQTT-4.7.1-1]
+		}
+		if strings.Contains(l, "+") && l != "+" {
+			return Filter{}, errs.E(errs.Invalid, "+ must be a whole level") // [MQTT-4.7.1-2]
+		}
+	}
+	return Filter{s}, nil
+}
+
+func (f Filter) String() string { return f.s }
+
+// Match reports whether f matches n.
+func (f Filter) Match(n Name) bool {
+	fl, nl := f.s, n.s
+	if strings.HasPrefix(nl, "$") && !strings.HasPrefix(fl, "$") {
+		return false // [MQTT-4.7.2-1]
+	}
+	for {
+		fh, ft, fmore := strings.Cut(fl, "/")
+		if fh == "#" {
+			return true
+		}
+		nh, nt, nmore := strings.Cut(nl, "/")
+		if fh != "+" && fh != nh {
+			return false
+		}
+		if !nmore {
+			return !fmore || ft == "#" // "a/#" matches "a"
+		}
+		if !fmore {
+			return false
+		}
+		fl, nl = ft, nt
+	}
+}
+
+// Covers reports whether f matches every name that g matches.
+func (f Filter) Covers(g Filter) bool {
+	fl, gl := f.s, g.s
+	if (strings.HasPrefix(gl, "$")) != (strings.HasPrefix(fl, "$")) {
+		return false // [MQTT-4.7.2-1]
+	}
+	for {
+		fh, ft, fmore := strings.Cut(fl, "/")
+		if fh == "#" {
+			return true
+		}
+		gh, gt, gmore := strings.Cut(gl, "/")
+		if gh == "#" || fh != "+" && fh != gh {
+			return false
+		}
+		if !gmore {
+			return !fmore || ft == "#"
+		}
+		if !fmore {
+			return false
+		}
+		fl, gl = ft, gt
+	}
+}
