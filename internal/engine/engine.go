@@ -41,7 +41,7 @@ type Message struct {
 	Org        auth.OrgID
 	Topic      topic.Name
 	Payload    []byte
-	Properties mqtt.Properties // those that are forwarded unaltered [MQTT-3.3.2-15 to -20]
+	Properties mqtt.Carried // forwarded unaltered, in their encoded form
 	QoS        byte
 	Retain     bool
 	From       auth.Principal

@@ -1,0 +1,43 @@
+# KeepMQ. `make run` starts it, `make test` proves it; `make help` lists the rest.
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+DATA    ?= data
+TIME    ?= 30s
+export CGO_ENABLED ?= 0
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.PHONY: build
+build: ## build bin/keepmq
+	@$(GO) build -trimpath -ldflags '-s -w -X github.com/keepmq/keepmq/internal/cli.version=$(VERSION)' -o bin/keepmq ./cmd/keepmq
+
+.PHONY: run
+run: build ## start a server, with this machine as its first edge device
+	@./bin/keepmq serve --data $(DATA) --edge
+
+.PHONY: test
+test: build ## install what the tests need, then run all of them
+	@scripts/setup-test
+	@scripts/check-format
+	$(GO) vet ./...
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+
+.PHONY: lint
+lint: ## staticcheck, golangci-lint and govulncheck
+	@scripts/lint
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for TIME each (default 30s)
+	@scripts/fuzz $(TIME)
+
+.PHONY: bench
+bench: build ## measure beside Mosquitto on this machine, and print ratios
+	@scripts/setup-bench
+	$(GO) run ./bench
+
+.PHONY: clean
+clean: ## remove what was built; data folders stay
+	rm -rf bin test/clients/node_modules

@@ -1,0 +1,87 @@
+package arch
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const modulePath = "github.com/keepmq/keepmq/"
+
+// allowed lists, for each package, the packages of this module it may import.
+// A package that is not listed fails the test. "std" means it also may not
+// import any other module. Two domain packages that meet are listed here one by one.
+var allowed = map[string]string{
+	// tools
+	"internal/errs":   "std",
+	"internal/secret": "std",
+	"internal/config": "",
+	"internal/arch":   "std",
+	// vocabulary
+	"internal/topic":         "std errs",
+	"internal/mqtt":          "std",
+	"internal/auth":          "std errs secret topic",
+	"internal/auth/authtest": "std auth errs secret",
+	"internal/client":        "std errs mqtt secret",
+	// seams and their drivers
+	"internal/store":             "std errs",
+	"internal/store/migrations":  "std",
+	"internal/store/sqlite":      "errs store store/migrations",
+	"internal/store/storetest":   "std errs store",
+	"internal/keyring":           "auth errs secret store",
+	"internal/engine":            "std auth mqtt topic",
+	"internal/engine/embedded":   "auth engine errs mqtt topic",
+	"internal/engine/enginetest": "std auth engine errs mqtt topic",
+	// domain
+	"internal/audit":     "auth errs keyring secret store",
+	"internal/ca":        "std audit auth errs keyring store",
+	"internal/ca/catest": "std auth ca errs",
+	"internal/profile":   "std auth errs topic",
+	"internal/registry":  "audit auth ca errs keyring profile secret store topic",
+	// faces: they never import each other
+	"internal/broker":       "auth engine errs mqtt secret topic",
+	"internal/api":          "audit auth ca errs registry secret store",
+	"internal/console":      "std auth engine errs registry secret topic",
+	"internal/edge":         "std client edge/sources errs mqtt secret",
+	"internal/edge/sources": "",
+	// the whole
+	"internal/node": "std api audit auth broker ca config console engine engine/embedded errs keyring registry secret store store/sqlite",
+	"internal/cli":  "audit client config edge errs mqtt node secret topic",
+	"cmd/keepmq":    "std cli",
+	// proof
+	"bench":              "client mqtt secret",
+	"test/clients":       "std",
+	"test/crash":         "client mqtt secret",
+	"test/security":      "std",
+	"test/running":       "std",
+	"internal/auth/test": "std",
+}
+
+func TestImports(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, modulePath+"...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line)
+		pkg := strings.TrimPrefix(f[0], modulePath)
+		rule, ok := allowed[pkg]
+		if !ok {
+			t.Errorf("%s is not in the list: say what it may import", pkg)
+			continue
+		}
+		may := map[string]bool{}
+		for w := range strings.FieldsSeq(rule) {
+			may[w] = true
+		}
+		for _, imp := range f[1:] {
+			local, isLocal := strings.CutPrefix(imp, modulePath+"internal/")
+			switch {
+			case isLocal && !may[local]:
+				t.Errorf("%s must not import %s", pkg, local)
+			case !isLocal && may["std"] && strings.Contains(strings.Split(imp, "/")[0], "."):
+				t.Errorf("%s must not import another module (%s)", pkg, imp)
+			}
+		}
+	}
+}

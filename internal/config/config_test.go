@@ -1,0 +1,99 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func load(t *testing.T, text string) (Config, error) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "keepmq.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return Load(file)
+}
+
+func TestDefaultIsValid(t *testing.T) {
+	if err := Default().Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLoadOverlaysDefaults(t *testing.T) {
+	c, err := load(t, "mqtt:\n  listen: 127.0.0.1:1884\n  connect_timeout: 3s\nnames: [mqtt.example.org, 192.0.2.1]\nlog: {level: debug}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if c.MQTT.Listen != "127.0.0.1:1884" || c.MQTT.ConnectTimeout != 3*time.Second || c.HTTPS.Listen != ":8443" || len(c.Names) != 2 {
+		t.Errorf("unexpected configuration %+v", c)
+	}
+	if c, err := load(t, ""); err != nil || c.Domain != "localhost" {
+		t.Errorf("empty file: %+v, %v", c, err)
+	}
+}
+
+func TestLoadRefuses(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{"mqtt:\n  plaintext: true\nspeed: 3\n", "line 2: unknown key plaintext"},
+		{"mqtt:\n  plaintext: true\nspeed: 3\n", "line 3: unknown key speed"},
+		{"mqtt: {max_packet: many}\n", "many"},
+		{"mqtt: [1\n", "line 1"},
+		{"data: a\n---\ndata: b\n", "more than one"},
+		{"log: {level: loud}\n", "loud"},
+		{"data: " + strings.Repeat("x", maxFile), "larger than"},
+	} {
+		_, err := load(t, tt.text)
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%.40q: got error %v, want %q", tt.text, err, tt.want)
+		}
+	}
+	if _, err := Load(filepath.Join(t.TempDir(), "absent.yaml")); err == nil {
+		t.Error("a missing file was accepted")
+	}
+}
+
+// Every mistake is reported at once, each with its key.
+func TestValidateReportsAll(t *testing.T) {
+	c := Default()
+	c.Data, c.Domain, c.Names = "", "a..b", []string{"ok.example", "no/name"}
+	c.MQTT.Listen, c.HTTPS.Listen = "8883", "example.org:https"
+	c.MQTT.MaxPacket, c.MQTT.MaxInflight, c.MQTT.MaxQueue, c.MQTT.MaxConnections = 1, 70000, 0, -1
+	c.MQTT.ConnectTimeout, c.MQTT.MaxKeepAlive, c.MQTT.MaxSessionExpiry = 0, -1, -1
+	c.Edge.Interval, c.Log.Format = 0, "xml"
+	err := c.Validate()
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, key := range []string{"data:", "domain:", "names[1]:", "mqtt.listen:", "https.listen:", "mqtt.max_packet:", "mqtt.max_inflight:",
+		"mqtt.max_queue:", "mqtt.max_connections:", "mqtt.connect_timeout:", "mqtt.max_keep_alive:", "mqtt.max_session_expiry:", "edge.interval:", "log.format:"} {
+		if !strings.Contains(err.Error(), key) {
+			t.Errorf("%s is not reported in:\n%v", key, err)
+		}
+	}
+	if n := strings.Count(err.Error(), "\n") + 1; n != 14 {
+		t.Errorf("%d mistakes reported, want 14:\n%v", n, err)
+	}
+	c = Default()
+	c.HTTPS.Listen = c.MQTT.Listen
+	if c.Validate() == nil {
+		t.Error("one address for both ports was accepted")
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add("mqtt: {listen: ':1'}")
+	f.Add("data: [")
+	f.Fuzz(func(t *testing.T, s string) {
+		c := Default()
+		if c.parse([]byte(s)) == nil {
+			_ = c.Validate()
+		}
+	})
+}
