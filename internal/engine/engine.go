@@ -13,6 +13,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"time"
 
@@ -28,6 +29,24 @@ var ErrLost = errors.New("session is no longer held")
 // ErrQueueFull is given to a publisher when a persistent session that must get
 // the message has no room for it. The message is then kept for nobody.
 var ErrQueueFull = errors.New("the queue of a session is full")
+
+// ErrTakenOver is what Lost says when another Claim has taken the session.
+var ErrTakenOver = fmt.Errorf("taken over: %w", ErrLost)
+
+// ErrDropped is what Lost says when Drop ended the session.
+var ErrDropped = fmt.Errorf("dropped: %w", ErrLost)
+
+// ErrDiskFull is given while too little room is left to keep anything more.
+// What frees room goes on, and so does everything once there is room again.
+var ErrDiskFull = errors.New("no room left to keep messages")
+
+// ErrFailed is given when the engine can no longer keep anything: what it wrote
+// last may or may not be there. Nothing of it was acknowledged. Only opening
+// the engine again ends that; until then messages that need not be kept go on.
+var ErrFailed = errors.New("the message store has failed")
+
+// ErrClosed is given when the engine is being closed.
+var ErrClosed = errors.New("the engine is closed")
 
 // A SessionID names a session. The owner comes from authentication, so two
 // owners never share a session, whatever client identifiers they choose.
@@ -69,9 +88,13 @@ type Delivery struct {
 
 // A Sink receives for a session that is held. Its methods must return at once
 // and may be called from any goroutine. They may be called before Claim returns.
+//
+// They, and the done functions given to an Engine, may call Ack, Release and
+// Forget. They must not call what may wait for the engine: it waits for them.
 type Sink interface {
 	// Deliver hands over a message that is not queued: QoS 0, or any QoS for a
-	// session that is not persistent. m is valid only during the call.
+	// session that is not persistent. m is valid only during the call. One that
+	// is under way while the session is lost may come after Lost.
 	Deliver(m *Message, d Delivery)
 	// Wake says that the queue has entries that Read has not returned yet.
 	Wake()
@@ -196,4 +219,7 @@ type Close struct {
 // Stats are numbers of an engine.
 type Stats struct {
 	Sessions, Held, Subscriptions, Queued, Retained int64
+
+	// Err tells why the engine refuses to keep anything now; nil: it does not.
+	Err error
 }
