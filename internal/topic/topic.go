@@ -83,6 +83,9 @@ func (f Filter) Covers(g Filter) bool {
 	if (strings.HasPrefix(gl, "$")) != (strings.HasPrefix(fl, "$")) {
 		return false // [MQTT-4.7.2-1]
 	}
+	if fl == "+/#" {
+		return true // every name has a first level, so this is "#"
+	}
 	for {
 		fh, ft, fmore := strings.Cut(fl, "/")
 		if fh == "#" {
