@@ -1,0 +1,126 @@
+package audit
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"reflect"
+	"time"
+
+	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/errs"
+)
+
+const (
+	recordFormat = 1
+	recordLimit  = 64 << 10
+	detailDepth  = 6
+)
+
+// A Record is an event as it is kept. Its JSON text, in this order of fields, is
+// what is hashed.
+type Record struct {
+	Format    int            `json:"v"`
+	Seq       int64          `json:"seq"`
+	Time      time.Time      `json:"time"`
+	Org       auth.OrgID     `json:"org"`
+	Actor     string         `json:"actor"` // auth.Principal.String
+	Action    string         `json:"action"`
+	Target    string         `json:"target"`
+	Detail    map[string]any `json:"detail,omitempty"`
+	Address   string         `json:"address,omitempty"`
+	RequestID string         `json:"request,omitempty"`
+}
+
+// record returns the canonical text of e: one line, keys of maps sorted.
+func (e Event) record(seq int64, now time.Time) ([]byte, error) {
+	r := Record{
+		Format: recordFormat, Seq: seq, Time: now.UTC().Truncate(time.Microsecond),
+		Org: e.Org, Actor: e.Actor.String(), Action: e.Action, Target: e.Target,
+		Detail: e.Detail, Address: e.Address, RequestID: e.RequestID,
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(r); err != nil {
+		return nil, fmt.Errorf("encode record: %w", err)
+	}
+	text := bytes.TrimSuffix(b.Bytes(), []byte{'\n'})
+	if len(text) > recordLimit {
+		return nil, errs.E(errs.Invalid, "audit event is longer than %d bytes", recordLimit)
+	}
+	return text, nil
+}
+
+// parseRecord reads a record and checks that it stands where it belongs.
+func parseRecord(text []byte, seq int64) (Record, error) {
+	var r Record
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil {
+		return Record{}, tampered("record %d cannot be read", seq)
+	}
+	switch {
+	case r.Format != recordFormat:
+		return Record{}, errs.E(errs.Invalid, "record %d has format %d, which this program does not know; use a newer KeepMQ", seq, r.Format)
+	case r.Seq != seq:
+		return Record{}, tampered("record %d stands in the place of record %d", r.Seq, seq)
+	}
+	return r, nil
+}
+
+// checkDetail lets only plain values pass. A struct does not pass, so a
+// secret.String never does; nor do bytes, which are most likely a key.
+func checkDetail(detail map[string]any) error {
+	for k, v := range detail {
+		if err := checkValue(reflect.ValueOf(v), detailDepth); err != nil {
+			return fmt.Errorf("detail %q: %w", k, err)
+		}
+	}
+	return nil
+}
+
+func checkValue(v reflect.Value, depth int) error {
+	if depth == 0 {
+		return errs.E(errs.Invalid, "audit detail is nested too deeply")
+	}
+	switch v.Kind() {
+	case reflect.Invalid, reflect.Bool, reflect.String,
+		reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return nil
+	case reflect.Float32, reflect.Float64:
+		if f := v.Float(); !math.IsNaN(f) && !math.IsInf(f, 0) {
+			return nil
+		}
+	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[time.Time]() {
+			return nil
+		}
+	case reflect.Interface:
+		return checkValue(v.Elem(), depth)
+	case reflect.Slice, reflect.Array:
+		if v.Type().Elem().Kind() == reflect.Uint8 {
+			break
+		}
+		for i := range v.Len() {
+			if err := checkValue(v.Index(i), depth-1); err != nil {
+				return err
+			}
+		}
+		return nil
+	case reflect.Map:
+		if v.Type().Key().Kind() != reflect.String {
+			break
+		}
+		for _, e := range v.Seq2() {
+			if err := checkValue(e, depth-1); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return errs.E(errs.Invalid, "audit detail must not hold a %s", v.Type())
+}

@@ -1,0 +1,130 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/store"
+)
+
+const verifyPage = 500
+
+// Verify computes every hash of the record anew and compares it with what is
+// stored, and with checkpoints that were saved elsewhere. Without one of those
+// it cannot notice that the end of the record is missing. An error that is
+// ErrTampered says what is wrong first.
+func (l *Log) Verify(ctx context.Context, saved ...string) error {
+	c, err := newVerification(l.verifier, saved)
+	if err != nil {
+		return fmt.Errorf("verify audit record: %w", err)
+	}
+	var size int64
+	err = l.db.View(ctx, func(tx *store.Tx) error {
+		var events, last, hashes int64
+		err := tx.QueryRowContext(ctx, `SELECT (SELECT size FROM audit_head WHERE id = 1),
+			(SELECT COUNT(*) FROM audit_event), (SELECT COALESCE(MAX(seq), -1) FROM audit_event),
+			(SELECT COUNT(*) FROM audit_hash)`).Scan(&size, &events, &last, &hashes)
+		switch {
+		case err != nil:
+			return err
+		case events != size || last != size-1:
+			return tampered("there are %d records up to number %d, and %d were appended", events, last, size)
+		case hashes != tlog.StoredHashCount(size):
+			return tampered("there are %d hashes instead of %d", hashes, tlog.StoredHashCount(size))
+		}
+		return nil
+	})
+	// What is below size never changes again, so the pages need not be one
+	// snapshot, which would keep the write-ahead log from being emptied.
+	for err == nil && c.tree.size < size {
+		err = l.db.View(ctx, func(tx *store.Tx) error { return verifyRecords(ctx, tx, c, size) })
+	}
+	if err == nil {
+		err = c.end()
+	}
+	if err != nil {
+		return fmt.Errorf("verify audit record: %w", err)
+	}
+	return nil
+}
+
+// verifyRecords checks the next page of records and the hashes that belong to it.
+func verifyRecords(ctx context.Context, tx *store.Tx, c *verification, size int64) error {
+	first := c.tree.size
+	end := min(first+verifyPage, size)
+	var nodes []tlog.Hash
+	err := eachRecord(ctx, tx, first, end, func(seq int64, org auth.OrgID, text []byte) error {
+		if seq != c.tree.size {
+			return tampered("record %d is missing", c.tree.size)
+		}
+		r, n, err := c.add(text)
+		if err != nil {
+			return err
+		}
+		if r.Org != org {
+			return tampered("record %d was moved to organisation %q", seq, org)
+		}
+		nodes = append(nodes, n...)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if c.tree.size != end {
+		return tampered("record %d is missing", c.tree.size)
+	}
+	return verifyHashes(ctx, tx, tlog.StoredHashCount(first), nodes)
+}
+
+func eachRecord(ctx context.Context, tx *store.Tx, first, end int64, fn func(int64, auth.OrgID, []byte) error) error {
+	const q = `SELECT seq, org, record FROM audit_event WHERE seq >= $1 AND seq < $2 ORDER BY seq`
+	rows, err := tx.QueryContext(ctx, q, first, end)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var seq int64
+		var org string
+		var text []byte
+		if err := rows.Scan(&seq, &org, &text); err != nil {
+			return err
+		}
+		if err := fn(seq, auth.OrgID(org), text); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// verifyHashes compares the stored hashes from first on with want.
+func verifyHashes(ctx context.Context, tx *store.Tx, first int64, want []tlog.Hash) error {
+	const q = `SELECT idx, hash FROM audit_hash WHERE idx >= $1 AND idx < $2 ORDER BY idx`
+	rows, err := tx.QueryContext(ctx, q, first, first+int64(len(want)))
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	n := int64(0)
+	for ; rows.Next(); n++ {
+		var idx int64
+		var h []byte
+		if err := rows.Scan(&idx, &h); err != nil {
+			return err
+		}
+		if idx != first+n || string(h) != string(want[n][:]) {
+			_, record := tlog.SplitStoredHashIndex(first + n)
+			return tampered("hash %d, above record %d, does not fit the records", first+n, record)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	if n != int64(len(want)) {
+		return tampered("hash %d is missing", first+n)
+	}
+	return nil
+}
