@@ -1,0 +1,298 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/engine"
+	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/mqtt"
+)
+
+// A conn is one client connection. One goroutine reads it; others come when
+// there is something to write and go when it is written.
+//
+// Lock order: turn, then replies.mu, then out.mu, then b.mu. The engine calls
+// back with locks of its own held, so it is never called with replies.mu or
+// out.mu held.
+type conn struct {
+	b      *Broker
+	nc     net.Conn // what MQTT is spoken on
+	peer   *peer
+	log    *slog.Logger
+	ctx    context.Context // ends when the connection is to end
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // flusher, pump and their like
+	over   chan struct{}  // closed when nothing of it is left
+
+	// Set by connect and constant from then on.
+	version     mqtt.Version
+	id          engine.SessionID
+	sess        engine.Session
+	persistent  bool
+	expiry      time.Duration // changed by the reader at DISCONNECT
+	will        *engine.Will
+	keepAlive   time.Duration
+	clientMax   uint32 // largest packet the client accepts
+	window      int    // QoS 1 and 2 messages in flight to the client
+	quota       int    // QoS 1 and 2 messages in flight from the client
+	aliasMax    int    // topic aliases the client accepts
+	problemInfo bool
+	accepted    bool // CONNACK with success was sent; guarded by out.mu
+
+	grant atomic.Pointer[auth.Grant]
+	heard atomic.Int64 // when the last packet came, in Unix nanoseconds
+	alive *time.Timer  // for CONNECT, then for the keep alive
+	until *time.Timer  // for the end of the credential
+
+	// Used by the reader only.
+	in       inbuf
+	pub      mqtt.Publish
+	ack      mqtt.Ack
+	aliases  map[uint16]string
+	names    map[string]named
+	namesFor *auth.Grant
+	bucket   bucket
+
+	turn sync.Mutex // a session takes one call at a time, this one at its turn; guards until and subs too
+	subs map[subKey]engine.Subscription
+
+	replies replies
+	out     outbound
+}
+
+// serve runs a connection that speaks MQTT to its end.
+func (b *Broker) serve(p *peer, nc net.Conn, transport string) {
+	c := newConn(b, p, nc, transport)
+	err := c.connect()
+	if err == nil {
+		err = c.read()
+	}
+	c.stop(err)
+	c.finish()
+}
+
+func newConn(b *Broker, p *peer, nc net.Conn, transport string) *conn {
+	c := &conn{
+		b: b, nc: nc, peer: p, over: make(chan struct{}),
+		log:       b.log.With("address", p.remote, "transport", transport),
+		clientMax: mqtt.MaxPacketSize, problemInfo: true,
+		subs: map[subKey]engine.Subscription{},
+	}
+	c.ctx, c.cancel = context.WithCancel(b.life)
+	c.in.r = nc
+	c.in.release()
+	c.out.init()
+	c.replies.init()
+	return c
+}
+
+// next returns the next packet. Its body is valid until the call after.
+func (c *conn) next(max uint32) (mqtt.Header, []byte, error) {
+	for {
+		h, body, n, err := mqtt.Frame(c.in.bytes(), max)
+		if err != nil {
+			return h, nil, err
+		}
+		if n > 0 {
+			c.in.skip(n)
+			return h, body, nil
+		}
+		need := 0
+		if h.Type != 0 {
+			need = h.Size()
+		}
+		if err := c.breathe(); err != nil {
+			return h, nil, err
+		}
+		got, err := c.in.fill(need)
+		c.b.metrics.bytesIn.Add(uint64(got))
+		if err != nil {
+			return h, nil, err
+		}
+	}
+}
+
+// breathe waits while the client leaves too much unread: who does not read may
+// not make us write more.
+func (c *conn) breathe() error {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	for c.out.end == nil && c.out.backlog() > c.b.cfg.MaxOutbound+slack {
+		c.out.room.Wait()
+	}
+	if c.out.end != nil {
+		return errEnded
+	}
+	return nil
+}
+
+// slack is room for answers above what messages may fill.
+const slack = 256 << 10
+
+// errEnded says that the connection was ended by somebody who knows why.
+var errEnded = errors.New("connection was ended")
+
+// read serves packets until the connection ends.
+func (c *conn) read() error {
+	for {
+		h, body, err := c.next(uint32(c.b.cfg.MaxPacket))
+		if err != nil {
+			return err
+		}
+		c.heard.Store(time.Now().UnixNano())
+		if err := c.handle(h, body); err != nil {
+			return err
+		}
+	}
+}
+
+// handle serves one packet.
+func (c *conn) handle(h mqtt.Header, body []byte) error {
+	switch h.Type {
+	case mqtt.PUBLISH:
+		return c.publish(h, body)
+	case mqtt.PUBACK, mqtt.PUBREC, mqtt.PUBREL, mqtt.PUBCOMP:
+		return c.acknowledged(h.Type, body)
+	case mqtt.SUBSCRIBE:
+		return c.subscribe(body)
+	case mqtt.UNSUBSCRIBE:
+		return c.unsubscribe(body)
+	case mqtt.PINGREQ:
+		c.send(&mqtt.Pingresp{})
+		return nil
+	case mqtt.DISCONNECT:
+		return c.disconnected(body)
+	case mqtt.AUTH:
+		if _, err := mqtt.DecodeAuth(body, c.version); err != nil {
+			return err
+		}
+		return protocolError(mqtt.ProtocolError, "auth: no authentication method was agreed on in CONNECT (4.12)")
+	case mqtt.CONNECT:
+		return protocolError(mqtt.ProtocolError, "connect: must not be sent twice [MQTT-3.1.0-2]")
+	}
+	return protocolError(mqtt.ProtocolError, "packet type: only a server sends it (2.1.2)")
+}
+
+// disconnected serves DISCONNECT.
+func (c *conn) disconnected(body []byte) error {
+	p, err := mqtt.DecodeDisconnect(body, c.version)
+	if err != nil {
+		return err
+	}
+	if v, ok := p.Properties.SessionExpiry.Get(); ok {
+		if c.expiry == 0 && v != 0 {
+			return protocolError(mqtt.ProtocolError, "disconnect: session expiry must stay 0 if it was 0 in CONNECT [MQTT-3.14.2-2]")
+		}
+		c.expiry = c.b.sessionExpiry(v)
+	}
+	c.end(ending{quiet: true, clean: p.Code != mqtt.DisconnectWithWill && !p.Code.IsError()})
+	return errEnded
+}
+
+// stop ends the connection on an error of its reader, unless it is ending.
+func (c *conn) stop(err error) {
+	switch ne := net.Error(nil); {
+	case err == nil, errors.Is(err, errEnded):
+		c.end(ending{quiet: true})
+	case errors.As(err, new(*mqtt.Error)), errors.As(err, new(*errs.Error)), errors.Is(err, engine.ErrLost):
+		c.end(endingOf(err))
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &ne):
+		c.end(ending{quiet: true, err: err})
+	default:
+		c.end(ending{quiet: true, err: err})
+	}
+}
+
+// end asks the connection to end, from any goroutine. The first cause counts.
+func (c *conn) end(e ending) {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	c.endLocked(e)
+}
+
+func (c *conn) endLocked(e ending) {
+	o := &c.out
+	if o.end != nil {
+		return
+	}
+	if e.urgent || e.lost {
+		o.buf = o.buf[:0]
+	}
+	if !e.quiet && c.accepted && c.version >= mqtt.V5 {
+		p := &mqtt.Disconnect{Code: e.code}
+		if e.msg != "" {
+			p.Properties.ReasonString = mqtt.Some(e.msg)
+		}
+		o.buf, _ = mqtt.AppendWithin(o.take(), p, c.version, c.clientMax)
+	}
+	o.end = &e
+	o.pending, o.held, o.jobs = nil, nil, nil
+	o.room.Broadcast()
+	c.cancel()
+	patience := closeTimeout
+	if e.urgent || e.lost {
+		patience = urgentTimeout
+	}
+	o.deadline = time.Now().Add(patience)
+	if o.running { // it may be stuck in a write
+		c.nc.SetWriteDeadline(o.deadline)
+		return
+	}
+	o.running = true
+	c.wg.Go(c.flush)
+}
+
+// How long a client that is being disconnected has to read what is left for it.
+const (
+	closeTimeout  = 2 * time.Second
+	urgentTimeout = 200 * time.Millisecond
+)
+
+// finish cleans up when the reader has ended: the session is let go, the will
+// is published or scheduled, and whoever waits to take over may go on.
+func (c *conn) finish() {
+	c.wg.Wait()
+	stopTimer(c.alive)
+	stopTimer(c.until)
+	e := *c.out.end // set by stop, and never again
+	if c.sess != nil {
+		c.b.metrics.connected.Add(-1)
+		c.letGo(e)
+		level := slog.LevelDebug
+		if e.code.IsError() {
+			level = slog.LevelInfo
+		}
+		c.log.Log(context.Background(), level, "disconnected", "code", e.code.String(), "reason", e.msg, "err", e.err)
+	}
+	c.in.i = c.in.n
+	c.in.release()
+	c.b.forget(c)
+	close(c.over)
+	c.nc.Close()
+	c.peer.Close()
+}
+
+func stopTimer(t *time.Timer) {
+	if t != nil {
+		t.Stop()
+	}
+}
+
+// keepAliveExpired runs when the client may have been silent for too long.
+func (c *conn) keepAliveExpired() {
+	limit := c.keepAlive + c.keepAlive/2 // [MQTT-3.1.2-22]
+	silent := time.Since(time.Unix(0, c.heard.Load()))
+	if silent >= limit {
+		c.end(endKeepAlive)
+		return
+	}
+	c.alive.Reset(limit - silent)
+}

@@ -1,0 +1,254 @@
+package broker
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// harden returns base with what the broker insists on: TLS 1.2 or better, and
+// client certificates of our own authorities or none.
+func harden(base *tls.Config) *tls.Config {
+	c := base.Clone()
+	c.MinVersion = max(c.MinVersion, tls.VersionTLS12)
+	c.ClientAuth = tls.VerifyClientCertIfGiven
+	if c.ClientCAs == nil {
+		c.ClientCAs = x509.NewCertPool() // not the system's: strangers are not our clients
+	}
+	c.NextProtos = []string{"mqtt", "http/1.1"} // no h2: its first bytes are not told apart
+	if get := base.GetConfigForClient; get != nil {
+		c.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+			other, err := get(h)
+			if err != nil || other == nil {
+				return nil, err
+			}
+			other = other.Clone()
+			other.GetConfigForClient = nil
+			return harden(other), nil
+		}
+	}
+	return c
+}
+
+// A peer is the other end of a TLS connection.
+type peer struct {
+	net.Conn // TLS
+	b        *Broker
+	raw      net.Conn // below TLS
+	front    []byte   // read while sniffing, and to be read again
+	cert     *x509.Certificate
+	name     string // server name the client asked for
+	remote   netip.AddrPort
+	closed   sync.Once
+	claimed  bool // it belongs to a conn or to an HTTP request; guarded by b.mu
+}
+
+func (p *peer) Read(dst []byte) (int, error) {
+	if len(p.front) > 0 {
+		n := copy(dst, p.front)
+		if p.front = p.front[n:]; len(p.front) == 0 {
+			p.front = nil
+		}
+		return n, nil
+	}
+	return p.Conn.Read(dst)
+}
+
+// Close says goodbye in TLS and closes.
+func (p *peer) Close() error {
+	err := p.Conn.Close()
+	p.gone()
+	return err
+}
+
+// abort closes without a word, and at once.
+func (p *peer) abort() {
+	p.raw.Close()
+	p.gone()
+}
+
+func (p *peer) gone() {
+	p.closed.Do(func() {
+		p.b.open.Add(-1)
+		p.b.mu.Lock()
+		delete(p.b.peers, p)
+		p.b.mu.Unlock()
+	})
+}
+
+// claim marks the peer as taken by a conn or by HTTP.
+func (p *peer) claim() {
+	p.b.mu.Lock()
+	p.claimed = true
+	p.b.mu.Unlock()
+}
+
+func (b *Broker) accept(ln net.Listener) error {
+	var pause time.Duration
+	for {
+		nc, err := ln.Accept()
+		if err != nil {
+			if b.watch.Err() != nil {
+				return nil
+			}
+			if ne := net.Error(nil); errors.As(err, &ne) && !errors.Is(err, net.ErrClosed) {
+				// Out of files, most likely. Waiting helps, ending would not.
+				pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+				b.log.Error("cannot accept a connection", "err", err)
+				if wait(b.watch, pause) {
+					continue
+				}
+				return nil
+			}
+			return fmt.Errorf("accept: %w", err)
+		}
+		pause = 0
+		b.metrics.accepted.Add(1)
+		if n := b.open.Add(1); b.cfg.MaxConnections > 0 && n > int64(b.cfg.MaxConnections) {
+			b.open.Add(-1)
+			nc.Close()
+			continue
+		}
+		select {
+		case b.shakes <- struct{}{}:
+		case <-b.watch.Done():
+			b.open.Add(-1)
+			nc.Close()
+			return nil
+		}
+		if !b.spawn(func() { b.welcome(nc) }) {
+			b.open.Add(-1)
+			nc.Close()
+			return nil
+		}
+	}
+}
+
+// wait waits for d and reports whether ctx is still alive.
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// welcome does the handshake and hands the connection to a fresh goroutine, for
+// the handshake leaves a large stack behind.
+func (b *Broker) welcome(nc net.Conn) {
+	p, err := b.handshake(nc)
+	<-b.shakes
+	if err != nil {
+		b.metrics.handshakeFailed.Add(1)
+		b.log.Info("no TLS connection", "client", nc.RemoteAddr().String(), "err", err)
+		nc.Close()
+		b.open.Add(-1)
+		return
+	}
+	if !b.spawn(func() { b.route(p) }) {
+		p.abort()
+	}
+}
+
+func (b *Broker) handshake(nc net.Conn) (*peer, error) {
+	tc, ok := nc.(*tls.Conn)
+	if !ok {
+		tc = tls.Server(nc, b.tls)
+	}
+	ctx, cancel := context.WithTimeout(b.watch, b.cfg.ConnectTimeout)
+	defer cancel()
+	if err := tc.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	st := tc.ConnectionState()
+	if st.Version < tls.VersionTLS12 {
+		return nil, errors.New("TLS version is below 1.2")
+	}
+	p := &peer{Conn: tc, b: b, raw: tc.NetConn(), name: st.ServerName}
+	if len(st.VerifiedChains) > 0 {
+		p.cert = st.PeerCertificates[0]
+	}
+	p.remote, _ = netip.ParseAddrPort(nc.RemoteAddr().String())
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.draining {
+		return nil, errors.New("server is shutting down")
+	}
+	b.peers[p] = struct{}{}
+	return p, nil
+}
+
+// route finds out what a connection speaks.
+func (b *Broker) route(p *peer) {
+	p.SetReadDeadline(time.Now().Add(b.cfg.ConnectTimeout))
+	front := make([]byte, 0, 64)
+	for {
+		n, err := p.Conn.Read(front[len(front):cap(front)])
+		front = front[:len(front)+n]
+		switch sniff(front) {
+		case speaksMQTT:
+			p.SetReadDeadline(time.Time{})
+			p.front = front
+			b.serve(p, p, "tls")
+			return
+		case speaksHTTP:
+			p.SetReadDeadline(time.Time{})
+			p.front = front
+			p.claim()
+			if !b.web.give(p) {
+				p.abort()
+			}
+			return
+		case speaksOther:
+			b.metrics.notMQTT.Add(1)
+			b.log.Info("neither MQTT nor HTTP", "client", p.remote)
+			p.Close()
+			return
+		}
+		if err != nil {
+			p.Close()
+			return
+		}
+	}
+}
+
+// protocol is what the first bytes of a connection tell.
+type protocol byte
+
+const (
+	speaksUnclear protocol = iota // more bytes are needed
+	speaksMQTT
+	speaksHTTP
+	speaksOther
+)
+
+var httpMethods = []string{"GET ", "POST ", "HEAD ", "PUT ", "OPTIONS ", "DELETE ", "PATCH "}
+
+// sniff tells protocols apart: a CONNECT begins with 0x10, a request with its method.
+func sniff(front []byte) protocol {
+	if len(front) == 0 {
+		return speaksUnclear
+	}
+	if front[0] == 0x10 {
+		return speaksMQTT
+	}
+	for _, m := range httpMethods {
+		n := min(len(m), len(front))
+		if string(front[:n]) == m[:n] {
+			if n == len(m) {
+				return speaksHTTP
+			}
+			return speaksUnclear
+		}
+	}
+	return speaksOther
+}

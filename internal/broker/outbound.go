@@ -1,0 +1,161 @@
+package broker
+
+import (
+	"sync"
+	"time"
+
+	"github.com/keepmq/keepmq/internal/engine"
+	"github.com/keepmq/keepmq/internal/mqtt"
+)
+
+// outbound is what waits for a client.
+type outbound struct {
+	mu       sync.Mutex // guards the fields below
+	room     *sync.Cond // tells of progress: something was written, acknowledged or ended
+	buf      []byte     // encoded, and not taken by the flusher yet
+	writing  int        // bytes the flusher is writing
+	running  bool       // there is a flusher
+	end      *ending    // set once: nothing more is to be sent
+	deadline time.Time  // of the last write, after end
+
+	inflight map[uint16]outgoing // QoS 1 and 2 messages that were sent, by packet identifier
+	nextID   uint16              // where to look for the next free identifier
+	pending  []copied            // volatile QoS 1 and 2 messages that found the window closed
+	waiting  int                 // bytes in pending and held
+
+	hold int      // holders: live messages wait until all are gone
+	held []copied // live messages that wait
+
+	wake    bool // the engine's queue has more than cursor
+	pumping bool // there is a pump
+	cursor  engine.Offset
+
+	jobs      []retainedJob // subscriptions whose retained messages are to be sent
+	retaining bool          // there is a goroutine sending them
+
+	topics map[string]uint16 // topic aliases given to the client; 0: seen once
+	given  int               // how many of them are not 0
+}
+
+// outgoing is a message that the client has not acknowledged.
+type outgoing struct {
+	offset   engine.Offset // in the engine's queue; 0: it is in no queue
+	qos      byte
+	released bool // PUBREC was received
+}
+
+// copied is a message kept for later, with memory of its own.
+type copied struct {
+	m engine.Message
+	d engine.Delivery
+}
+
+func (k *copied) size() int {
+	return len(k.m.Payload) + len(k.m.Properties) + len(k.m.Topic.String()) + 128
+}
+
+func (o *outbound) init() {
+	o.room = sync.NewCond(&o.mu)
+	o.inflight = map[uint16]outgoing{}
+}
+
+// backlog is the number of bytes that the client has not read.
+func (o *outbound) backlog() int { return len(o.buf) + o.writing }
+
+// take returns the buffer to append to.
+func (o *outbound) take() []byte {
+	if o.buf == nil {
+		o.buf = (*outBuffers.Get().(*[]byte))[:0]
+	}
+	return o.buf
+}
+
+var outBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
+
+// send appends a packet for the client.
+func (c *conn) send(p mqtt.Packet) {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	c.sendLocked(p)
+}
+
+func (c *conn) sendLocked(p mqtt.Packet) {
+	if c.out.end != nil {
+		return
+	}
+	c.out.buf, _ = mqtt.AppendWithin(c.out.take(), p, c.version, c.clientMax)
+	c.flushLocked()
+}
+
+// flushLocked sees to it that the buffer gets written.
+func (c *conn) flushLocked() {
+	if !c.out.running && len(c.out.buf) > 0 {
+		c.out.running = true
+		c.wg.Go(c.flush)
+	}
+}
+
+// maxWrite is what a client must read within the write timeout.
+const maxWrite = 32 << 10
+
+// flush writes until nothing is left, and closes the connection if it is to end.
+func (c *conn) flush() {
+	o := &c.out
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for len(o.buf) > 0 {
+		b, deadline := o.buf, o.deadline
+		o.buf, o.writing = nil, len(b)
+		o.mu.Unlock()
+		err := c.write(b, deadline)
+		if cap(b) <= 64<<10 {
+			outBuffers.Put(&b)
+		}
+		o.mu.Lock()
+		o.writing = 0
+		if err != nil {
+			o.buf = nil
+			c.endLocked(ending{quiet: true, urgent: true, err: err})
+			break
+		}
+		c.drainLocked()
+		o.room.Broadcast()
+	}
+	if o.end == nil {
+		o.running = false
+		return
+	}
+	// running stays true: nobody starts another flusher.
+	if o.end.urgent || o.end.lost || o.end.err != nil {
+		c.peer.abort()
+	}
+	c.unblock()
+}
+
+// write writes b in pieces, each of which the client has to read in time.
+func (c *conn) write(b []byte, deadline time.Time) error {
+	for len(b) > 0 {
+		n := min(len(b), maxWrite)
+		d := time.Now().Add(c.b.cfg.WriteTimeout)
+		if !deadline.IsZero() {
+			d = deadline
+		}
+		c.nc.SetWriteDeadline(d)
+		if c.ctx.Err() != nil && deadline.IsZero() {
+			// end came in between and its deadline was just overwritten.
+			c.out.mu.Lock()
+			deadline = c.out.deadline
+			c.out.mu.Unlock()
+			c.nc.SetWriteDeadline(deadline)
+		}
+		if _, err := c.nc.Write(b[:n]); err != nil {
+			return err
+		}
+		c.b.metrics.bytesOut.Add(uint64(n))
+		b = b[n:]
+	}
+	return nil
+}
+
+// unblock makes the reader return.
+func (c *conn) unblock() { c.nc.SetReadDeadline(time.Unix(1, 0)) }

@@ -1,0 +1,215 @@
+package broker
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/engine"
+	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/topic"
+)
+
+// A named is what a topic name of the client stands for under one grant.
+type named struct {
+	name topic.Name
+	err  error // it may not publish there
+}
+
+// maxNames bounds the names that a connection remembers.
+const maxNames = 64
+
+// publish serves PUBLISH: resolve, authorise, charge the quota, store,
+// acknowledge, and never in another order.
+func (c *conn) publish(h mqtt.Header, body []byte) error {
+	p := &c.pub
+	if err := p.Decode(h.Flags, body, c.version); err != nil {
+		return err
+	}
+	if len(p.SubscriptionIDs) > 0 {
+		return protocolError(mqtt.ProtocolError, "publish: a client must not send a subscription identifier [MQTT-3.3.4-6]")
+	}
+	if p.TopicAlias != 0 {
+		if err := c.resolveAlias(p); err != nil {
+			return err
+		}
+	}
+	grant := c.grant.Load()
+	if p.Retain && !grant.Retain() {
+		if c.version >= mqtt.V5 {
+			return protocolError(mqtt.RetainNotSupported, "publish: retain is not available to this client [MQTT-3.2.2-14]")
+		}
+		p.Retain = false
+	}
+	if err := c.settle(); err != nil {
+		return err
+	}
+	again, err := c.admit(p)
+	if err != nil {
+		return err
+	}
+	c.b.metrics.in[p.QoS].Add(1)
+	r := c.expect(replyTo[p.QoS], p.PacketID, len(p.Payload))
+	if again {
+		r.done(nil) // [MQTT-4.3.3-10]
+		return nil
+	}
+	m, err := c.message(grant, p)
+	if err != nil {
+		return c.refuse(r, p, err)
+	}
+	id := p.PacketID
+	if p.QoS < 2 || !c.persistent {
+		id = 0
+	}
+	c.turn.Lock()
+	// Commit point: r.done(nil) means that the message survives a crash.
+	c.sess.Publish(c.ctx, &m, id, r.done)
+	c.turn.Unlock()
+	return nil
+}
+
+var replyTo = [...]mqtt.Type{0, mqtt.PUBACK, mqtt.PUBREC}
+
+// refuse answers a PUBLISH that is not passed on. MQTT 5 says so in the
+// acknowledgement, and has no word for it with QoS 0. Before, an
+// acknowledgement would be a lie: the connection ends.
+func (c *conn) refuse(r *reply, p *mqtt.Publish, err error) error {
+	r.done(err)
+	if p.QoS == 0 && c.version < mqtt.V5 {
+		return err
+	}
+	return nil
+}
+
+// resolveAlias replaces a topic alias by the name, or notes what it stands for
+// from now on.
+func (c *conn) resolveAlias(p *mqtt.Publish) error {
+	if int(p.TopicAlias) > c.b.cfg.TopicAliases {
+		return protocolError(mqtt.TopicAliasInvalid, "topic alias: above the Topic Alias Maximum [MQTT-3.3.2-9]")
+	}
+	if len(p.Topic) > 0 {
+		if c.aliases == nil {
+			c.aliases = map[uint16]string{}
+		}
+		if c.aliases[p.TopicAlias] != string(p.Topic) {
+			c.aliases[p.TopicAlias] = string(p.Topic)
+		}
+		return nil
+	}
+	name, ok := c.aliases[p.TopicAlias]
+	if !ok {
+		return protocolError(mqtt.ProtocolError, "topic alias: stands for nothing on this connection (3.3.2.3.4)")
+	}
+	p.Topic = append(p.Topic, name...)
+	return nil
+}
+
+// settle waits until the engine has caught up with this client, so that what
+// is under way is bounded.
+func (c *conn) settle() error {
+	q := &c.replies
+	for {
+		q.mu.Lock()
+		busy := q.calls >= c.b.cfg.MaxInflight || q.bytes > 2*c.b.cfg.MaxPacket
+		q.mu.Unlock()
+		if !busy {
+			return nil
+		}
+		select {
+		case <-q.settled:
+		case <-c.ctx.Done():
+			return errEnded
+		}
+	}
+}
+
+// admit charges our Receive Maximum, and tells whether a QoS 2 message was
+// received before.
+func (c *conn) admit(p *mqtt.Publish) (again bool, err error) {
+	if p.QoS == 0 {
+		return false, nil
+	}
+	q := &c.replies
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if p.QoS == 2 {
+		switch q.received[p.PacketID] {
+		case receiptSent, receiptOld:
+			return true, nil
+		case receiptPending:
+			return false, protocolError(mqtt.ProtocolError, "publish: sent twice on one connection [MQTT-4.4.0-1]")
+		}
+		q.received[p.PacketID] = receiptPending
+	}
+	if q.quota++; c.version >= mqtt.V5 && q.quota > c.quota {
+		return false, protocolError(mqtt.ReceiveMaximumExceeded, "publish: more unacknowledged messages than the Receive Maximum allows [MQTT-3.3.4-7]")
+	}
+	return false, nil
+}
+
+// message turns a PUBLISH that is allowed into a message of the organisation.
+func (c *conn) message(grant *auth.Grant, p *mqtt.Publish) (engine.Message, error) {
+	n := c.resolve(grant, p.Topic)
+	if n.err != nil {
+		return engine.Message{}, n.err
+	}
+	if err := c.charge(grant, len(p.Payload)); err != nil {
+		return engine.Message{}, err
+	}
+	m := engine.Message{
+		Org: c.id.Owner.Org, Topic: n.name, Payload: p.Payload, Properties: p.Carried,
+		QoS: p.QoS, Retain: p.Retain, From: c.id.Owner,
+	}
+	if s, ok := p.Expiry.Get(); ok {
+		m.Expires = time.Now().Add(time.Duration(s) * time.Second)
+	}
+	return m, nil
+}
+
+// resolve returns the organisation's name for a topic name of the client, and
+// whether it may publish there. A grant never changes, so the answer holds as
+// long as the grant does.
+func (c *conn) resolve(grant *auth.Grant, name []byte) named {
+	if c.namesFor != grant || len(c.names) >= maxNames {
+		c.names, c.namesFor = map[string]named{}, grant
+	}
+	if n, ok := c.names[string(name)]; ok {
+		return n
+	}
+	var n named
+	s := string(name)
+	n.name, n.err = publishName(grant, s)
+	c.names[s] = n
+	return n
+}
+
+// publishName returns the organisation's name for the client's s, if the grant
+// allows to publish there.
+func publishName(grant *auth.Grant, s string) (topic.Name, error) {
+	n, err := topic.ParseName(s)
+	if err != nil {
+		return n, err
+	}
+	if n, err = grant.Resolve(n); err != nil {
+		return n, err
+	}
+	return n, grant.Allow(auth.Publish, n)
+}
+
+// charge takes one message of size bytes off what the client may use.
+func (c *conn) charge(grant *auth.Grant, size int) error {
+	if limit := grant.Limits().Payload; limit > 0 && size > limit {
+		return errs.E(errs.Exhausted, "payload has %d bytes, the limit is %d", size, limit)
+	}
+	if rate := c.b.cfg.MessageRate; rate > 0 && !c.bucket.take(rate, time.Now()) {
+		return errs.E(errs.Exhausted, "more than %g messages per second", rate)
+	}
+	return nil
+}
+
+// logRefusal logs why a message of this client went nowhere.
+func (c *conn) logRefusal(what string, err error) {
+	c.log.Info(what, "code", fmt.Sprintf("0x%02X", byte(publishCode(err))), "err", err)
+}

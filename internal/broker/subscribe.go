@@ -1,0 +1,273 @@
+package broker
+
+import (
+	"strings"
+	"time"
+
+	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/engine"
+	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/topic"
+)
+
+// A subKey names a subscription of a session.
+type subKey struct{ filter, group string }
+
+func keyOf(s *engine.Subscription) subKey { return subKey{s.Filter.String(), s.Group} }
+
+// A retainedJob is a subscription whose retained messages are to be sent.
+type retainedJob struct{ sub engine.Subscription }
+
+// subscribe serves SUBSCRIBE.
+func (c *conn) subscribe(body []byte) error {
+	p, err := mqtt.DecodeSubscribe(body, c.version)
+	if err != nil {
+		return err
+	}
+	// Live messages wait until the retained ones are out, so that an old
+	// retained message never follows a newer one.
+	c.out.mu.Lock()
+	c.out.hold++
+	c.out.mu.Unlock()
+	ack := &mqtt.Suback{PacketID: p.PacketID, Codes: make([]mqtt.ReasonCode, len(p.Subscriptions))}
+	jobs, err := c.subscribeAll(p, ack)
+	if err != nil {
+		return err // the connection ends: nobody waits for the hold
+	}
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	c.sendLocked(ack)
+	if len(jobs) == 0 || c.out.end != nil {
+		c.releaseLocked()
+		return nil
+	}
+	c.out.jobs = append(c.out.jobs, jobs...)
+	if c.out.retaining {
+		c.out.hold-- // the one at work holds already
+		return nil
+	}
+	c.out.retaining = true
+	c.wg.Go(c.sendRetained)
+	return nil
+}
+
+// subscribeAll makes the subscriptions that are allowed and writes the answer.
+func (c *conn) subscribeAll(p *mqtt.Subscribe, ack *mqtt.Suback) ([]retainedJob, error) {
+	grant := c.grant.Load()
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	limit := grant.Limits().Subscriptions
+	if limit <= 0 {
+		limit = c.b.cfg.MaxSubscriptions
+	}
+	var subs []engine.Subscription
+	var at []int
+	fresh := 0
+	for i := range p.Subscriptions {
+		s, err := subscription(grant, &p.Subscriptions[i], p.SubscriptionID)
+		if _, known := c.subs[keyOf(&s)]; err == nil && !known {
+			if fresh++; len(c.subs)+fresh > limit {
+				fresh--
+				err = errs.E(errs.Exhausted, "more than %d subscriptions", limit)
+			}
+		}
+		if err != nil {
+			c.refuseFilter(p.Subscriptions[i].Filter, err, i, ack)
+			continue
+		}
+		subs, at = append(subs, s), append(at, i)
+	}
+	if len(subs) == 0 {
+		return nil, nil
+	}
+	existed, err := c.sess.Subscribe(c.ctx, subs)
+	if err != nil {
+		if c.ctx.Err() != nil {
+			return nil, errEnded
+		}
+		for _, i := range at {
+			c.refuseFilter(p.Subscriptions[i].Filter, err, i, ack)
+		}
+		return nil, nil
+	}
+	var jobs []retainedJob
+	for k, s := range subs {
+		i := at[k]
+		ack.Codes[i] = mqtt.ReasonCode(s.QoS)
+		c.subs[keyOf(&s)] = s
+		handling := p.Subscriptions[i].RetainHandling
+		if s.Group == "" && (handling == mqtt.RetainSend || handling == mqtt.RetainSendIfNew && !existed[k]) {
+			jobs = append(jobs, retainedJob{s})
+		}
+	}
+	return jobs, nil
+}
+
+func (c *conn) refuseFilter(filter string, err error, i int, ack *mqtt.Suback) {
+	ack.Codes[i] = subscribeCode(err)
+	if msg := errs.Message(err); msg != "" && c.problemInfo {
+		ack.ReasonString = mqtt.Some(msg)
+	}
+	c.b.metrics.subscribeRefused.Add(1)
+	c.log.Info("subscription refused", "topic", filter, "code", ack.Codes[i].String(), "err", err)
+}
+
+// subscription turns one entry of a SUBSCRIBE into a subscription that the
+// grant allows.
+func subscription(grant *auth.Grant, s *mqtt.Subscription, id uint32) (engine.Subscription, error) {
+	f, group, err := clientFilter(grant, s.Filter)
+	if err != nil {
+		return engine.Subscription{}, err
+	}
+	if err := grant.AllowFilter(f); err != nil {
+		return engine.Subscription{}, err
+	}
+	return engine.Subscription{
+		Filter: f, Group: group, QoS: s.QoS, NoLocal: s.NoLocal && group == "",
+		RetainAsPublished: s.RetainAsPublished, ID: id,
+	}, nil
+}
+
+// clientFilter returns the organisation's filter and the group for a filter as
+// the client writes it. Clients that share all subscriptions have one group.
+func clientFilter(grant *auth.Grant, s string) (f topic.Filter, group string, err error) {
+	if rest, ok := strings.CutPrefix(s, "$share/"); ok {
+		group, s, ok = strings.Cut(rest, "/")
+		if !ok || group == "" || strings.ContainsAny(group, "+#") {
+			return f, "", errs.E(errs.Invalid, "shared subscription must be $share/{name}/{filter}") // [MQTT-4.8.2-1] [MQTT-4.8.2-2]
+		}
+	}
+	if g := grant.Shared(); g != "" {
+		group = g
+	}
+	if f, err = topic.ParseFilter(s); err != nil {
+		return f, "", err
+	}
+	f, err = grant.ResolveFilter(f)
+	return f, group, err
+}
+
+// unsubscribe serves UNSUBSCRIBE.
+func (c *conn) unsubscribe(body []byte) error {
+	p, err := mqtt.DecodeUnsubscribe(body, c.version)
+	if err != nil {
+		return err
+	}
+	ack := &mqtt.Unsuback{PacketID: p.PacketID, Codes: make([]mqtt.ReasonCode, len(p.Filters))}
+	for i, s := range p.Filters {
+		f, group, err := clientFilter(c.grant.Load(), s)
+		if err != nil {
+			ack.Codes[i] = mqtt.TopicFilterInvalid
+			continue
+		}
+		existed, err := c.withdraw(f, group)
+		switch {
+		case err != nil && c.version < mqtt.V5:
+			return err // an UNSUBACK would say that it is gone
+		case err != nil:
+			ack.Codes[i] = mqtt.UnspecifiedError
+		case !existed:
+			ack.Codes[i] = mqtt.NoSubscriptionExisted
+		}
+	}
+	c.send(ack)
+	return nil
+}
+
+// withdraw ends one subscription.
+func (c *conn) withdraw(f topic.Filter, group string) (existed bool, err error) {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	existed, err = c.sess.Unsubscribe(c.ctx, f, group)
+	if err == nil {
+		delete(c.subs, subKey{f.String(), group})
+	}
+	return existed, err
+}
+
+// subscribed reports whether a subscription is still there.
+func (c *conn) subscribed(s *engine.Subscription) bool {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	_, ok := c.subs[keyOf(s)]
+	return ok
+}
+
+// sendRetained sends the retained messages of new subscriptions, as fast as the
+// client takes them, and then lets live ones pass again.
+func (c *conn) sendRetained() {
+	o := &c.out
+	for {
+		o.mu.Lock()
+		if len(o.jobs) == 0 || o.end != nil {
+			o.retaining = false
+			c.releaseLocked()
+			o.mu.Unlock()
+			return
+		}
+		job := o.jobs[0]
+		o.jobs = o.jobs[1:]
+		o.mu.Unlock()
+		if !c.subscribed(&job.sub) {
+			continue
+		}
+		for m, err := range c.b.cfg.Engine.Retained(c.ctx, c.id.Owner.Org, job.sub.Filter) {
+			if err != nil {
+				c.end(endingOf(err)) // it must not look as if there were none
+				break
+			}
+			if !c.sendOneRetained(m, &job.sub) {
+				break
+			}
+		}
+	}
+}
+
+// sendOneRetained sends one retained message when there is room for it. It
+// reports false if the connection ends.
+func (c *conn) sendOneRetained(m *engine.Message, s *engine.Subscription) bool {
+	d := engine.Delivery{QoS: min(m.QoS, s.QoS), Retain: true} // [MQTT-3.3.1-8]
+	if s.ID != 0 {
+		d.IDs = []uint32{s.ID}
+	}
+	o := &c.out
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	blocked := func() bool {
+		return o.backlog() >= c.b.cfg.MaxOutbound || d.QoS > 0 && (len(o.inflight) >= c.window || len(o.pending) > 0)
+	}
+	if o.end == nil && blocked() {
+		t := time.AfterFunc(c.b.cfg.WriteTimeout, func() {
+			c.end(ending{code: mqtt.QuotaExceeded, msg: "retained messages were not acknowledged in time", urgent: true})
+		})
+		for o.end == nil && blocked() {
+			o.room.Wait()
+		}
+		t.Stop()
+	}
+	if o.end != nil {
+		return false
+	}
+	if d.QoS == 0 {
+		c.writeLocked(m, &d, 0, false)
+	} else {
+		c.sendVolatileLocked(m, &d)
+	}
+	return true
+}
+
+// releaseLocked takes back one hold; with the last, what waited goes out.
+func (c *conn) releaseLocked() {
+	o := &c.out
+	if o.hold--; o.hold > 0 || o.end != nil {
+		return
+	}
+	held := o.held
+	o.held = nil
+	for i := range held {
+		o.waiting -= held[i].size()
+		c.deliverLocked(&held[i].m, held[i].d)
+	}
+	c.kickLocked()
+}

@@ -1,0 +1,90 @@
+package broker
+
+import (
+	"context"
+
+	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/engine"
+	"github.com/keepmq/keepmq/internal/mqtt"
+)
+
+func (b *Broker) isDraining() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.draining
+}
+
+// enter makes c the connection of its session. A former one is ended first,
+// entirely, so that its last words come before the new one's first
+// [MQTT-3.1.4-3].
+func (b *Broker) enter(c *conn) error {
+	for {
+		b.mu.Lock()
+		if b.draining {
+			b.mu.Unlock()
+			return protocolError(mqtt.ServerBusy, "the server is shutting down")
+		}
+		old := b.sessions[c.id]
+		if old == nil {
+			b.sessions[c.id] = c
+			if b.orgs[c.id.Owner.Org] == nil {
+				b.orgs[c.id.Owner.Org] = map[*conn]struct{}{}
+			}
+			b.orgs[c.id.Owner.Org][c] = struct{}{}
+			c.peer.claimed = true
+			b.mu.Unlock()
+			return nil
+		}
+		b.mu.Unlock()
+		b.metrics.takeovers.Add(1)
+		old.end(endTakeover)
+		select {
+		case <-old.over:
+		case <-c.ctx.Done():
+			return errEnded
+		}
+	}
+}
+
+// forget is the opposite of enter.
+func (b *Broker) forget(c *conn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.sessions[c.id] != c {
+		return
+	}
+	delete(b.sessions, c.id)
+	org := b.orgs[c.id.Owner.Org]
+	if delete(org, c); len(org) == 0 {
+		delete(b.orgs, c.id.Owner.Org)
+	}
+}
+
+// covered returns the connections that a change of p concerns.
+func (b *Broker) covered(p auth.Principal) []*conn {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var found []*conn
+	for c := range b.orgs[p.Org] {
+		if p.Covers(c.id.Owner) {
+			found = append(found, c)
+		}
+	}
+	return found
+}
+
+// claim claims a session for a connection. The will that an earlier connection
+// left is not published if the session goes on in time, and at once if it ends
+// here [MQTT-3.1.3-9].
+func (b *Broker) claim(ctx context.Context, k engine.Claim) (engine.Claimed, error) {
+	old := b.withdrawWill(k.ID)
+	if old != nil && k.Clean {
+		b.publishWill(ctx, old)
+		old = nil
+	}
+	claimed, err := b.cfg.Engine.Claim(ctx, k)
+	if err != nil && old != nil {
+		b.scheduleWill(old)
+	}
+	return claimed, err
+}

@@ -1,0 +1,171 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/engine"
+	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/mqtt"
+)
+
+// A delayedWill is a will that waits for its time.
+type delayedWill struct {
+	will  *engine.Will
+	timer *time.Timer
+}
+
+// willTimeout bounds the publication of one will.
+const willTimeout = 10 * time.Second
+
+// A will's message lives for a time from its publication on, which is not known
+// before. Until then its Expires holds that time, counted from the Unix epoch.
+func willLifetime(expiry mqtt.Opt[uint32]) time.Time {
+	s, ok := expiry.Get()
+	if !ok {
+		return time.Time{}
+	}
+	return time.Unix(int64(s), 0)
+}
+
+// letGo lets go of the session of a connection that has ended, and sees to its will.
+func (c *conn) letGo(e ending) {
+	if e.lost {
+		return // whoever has the session now has the will too
+	}
+	ctx, cancel := context.WithTimeout(c.b.life, willTimeout)
+	defer cancel()
+	will := c.will
+	if e.clean {
+		will = nil // [MQTT-3.14.4-3]
+	}
+	keep := false
+	if will != nil {
+		will.Closed = time.Now()
+		will.Delay = min(will.Delay, c.expiry)
+		keep = will.Delay > 0 || !c.b.publishWillOnce(ctx, will)
+	}
+	err := c.sess.Close(ctx, engine.Close{Expiry: c.expiry, KeepWill: keep})
+	if err != nil {
+		if !errors.Is(err, engine.ErrLost) {
+			c.log.Error("session was not let go", "err", err)
+		}
+		return
+	}
+	if keep {
+		c.b.scheduleWill(will)
+	}
+}
+
+// publishWillOnce publishes a will if it is still allowed. It reports false if
+// it should be tried again.
+func (b *Broker) publishWillOnce(ctx context.Context, w *engine.Will) bool {
+	log := b.log.With("org", w.Message.Org, "session", w.Session.Client, "topic", w.Message.Topic.String())
+	grant, err := b.cfg.Verifier.Renew(ctx, w.Ref)
+	if err == nil {
+		err = allowWill(grant, w)
+	}
+	if err != nil {
+		// In doubt, no. A check that could not be made may be made later.
+		log.Info("will is not published", "code", connectCode(err).String(), "err", err)
+		code := errs.CodeOf(err)
+		return code != errs.Unavailable && code != errs.Internal
+	}
+	m := w.Message
+	if !m.Expires.IsZero() {
+		m.Expires = time.Now().Add(m.Expires.Sub(time.Unix(0, 0)))
+	}
+	done := make(chan error, 1)
+	b.cfg.Engine.Publish(ctx, &m, func(err error) { done <- err })
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err != nil {
+		log.Error("will is not published", "err", err)
+		return false
+	}
+	b.metrics.wills.Add(1)
+	return true
+}
+
+// allowWill checks that the principal may publish the will now.
+func allowWill(grant *auth.Grant, w *engine.Will) error {
+	if w.Message.Retain && !grant.Retain() {
+		return errs.E(errs.Denied, "retain is not available to this client")
+	}
+	return grant.Allow(auth.Publish, w.Message.Topic)
+}
+
+// publishWill publishes a will that is due and has the engine forget it.
+func (b *Broker) publishWill(ctx context.Context, w *engine.Will) {
+	if !b.publishWillOnce(ctx, w) {
+		return // it stays in the engine, for the next start
+	}
+	if err := b.cfg.Engine.DropWill(ctx, w.Session); err != nil {
+		b.log.Error("will is published but not forgotten", "session", w.Session.Client, "err", err)
+	}
+}
+
+// recoverWills schedules the wills of connections that an earlier run of the
+// server left behind.
+func (b *Broker) recoverWills(ctx context.Context) error {
+	for w, err := range b.cfg.Engine.Wills(ctx) {
+		if err != nil {
+			return err
+		}
+		own := *w
+		b.scheduleWill(&own)
+	}
+	return nil
+}
+
+// scheduleWill has a will published when its delay is over. If the connection
+// was cut by a crash, the delay begins now.
+func (b *Broker) scheduleWill(w *engine.Will) {
+	delay := w.Delay
+	if !w.Closed.IsZero() {
+		delay -= time.Since(w.Closed)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.draining {
+		return // the engine has it, for the next start
+	}
+	d := &delayedWill{will: w}
+	b.wills[w.Session] = d
+	d.timer = time.AfterFunc(max(delay, 0), func() { b.spawn(func() { b.willDue(d) }) })
+}
+
+// willDue publishes a will whose time has come, unless its session went on.
+func (b *Broker) willDue(d *delayedWill) {
+	b.mu.Lock()
+	due := b.wills[d.will.Session] == d
+	if due {
+		delete(b.wills, d.will.Session)
+	}
+	b.mu.Unlock()
+	if !due {
+		return
+	}
+	ctx, cancel := context.WithTimeout(b.life, willTimeout)
+	defer cancel()
+	b.publishWill(ctx, d.will)
+}
+
+// withdrawWill takes back the will of a session that waits for its time, or
+// returns nil.
+func (b *Broker) withdrawWill(id engine.SessionID) *engine.Will {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	d := b.wills[id]
+	if d == nil {
+		return nil
+	}
+	d.timer.Stop()
+	delete(b.wills, id)
+	return d.will
+}
