@@ -1,0 +1,78 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/spf13/cobra"
+)
+
+func auditExport(e *env) *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use: "export", Short: "Write the whole record with its signed checkpoint, for audit verify", Args: args(0, 0),
+		Example: "  keepmq audit export --file record.jsonl",
+		RunE: func(c *cobra.Command, _ []string) error {
+			r, err := e.remote()
+			if err != nil {
+				return err
+			}
+			if file == "" {
+				return r.stream(c.Context(), "/audit/export", e.out)
+			}
+			return replaceFile(file, func(w io.Writer) error { return r.stream(c.Context(), "/audit/export", w) })
+		},
+	}
+	c.Flags().StringVarP(&file, "file", "f", "", "write into this file (else to standard output)")
+	return c
+}
+
+// replaceFile writes a file that is whole or, if write fails, not there.
+func replaceFile(name string, write func(io.Writer) error) error {
+	f, err := os.CreateTemp(filepath.Dir(name), ".export-*")
+	if err != nil {
+		return err
+	}
+	err = errors.Join(write(f), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
+}
+
+// stream copies an answer of any length to w. An answer that was cut is an error.
+func (r *remote) stream(ctx context.Context, path string, w io.Writer) error {
+	if err := r.signedIn(); err != nil {
+		return err
+	}
+	req, err := r.request(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return err
+	}
+	unhurried := *r.http
+	unhurried.Timeout = 0 // it may be long; ctx ends it
+	res, err := unhurried.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask %s: %w", r.server, err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode >= 300 {
+		b, _ := io.ReadAll(io.LimitReader(res.Body, 1<<20)) // a part of the refusal is better than none
+		return refusal(r.server, res, b)
+	}
+	if _, err := io.Copy(w, res.Body); err != nil {
+		return hint("what was written is not complete; try again", "read the answer of %s: %w", r.server, err)
+	}
+	return nil
+}
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }

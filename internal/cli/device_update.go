@@ -1,0 +1,47 @@
+package cli
+
+import (
+	"net/http"
+
+	"github.com/spf13/cobra"
+)
+
+// deviceUpdate changes a device and shows it.
+func (e *env) deviceUpdate(c *cobra.Command, typ, id string, change any) error {
+	r, org, err := e.inOrg(c.Context())
+	if err != nil {
+		return err
+	}
+	return one(c.Context(), e, r, http.MethodPatch, join(org+"/devices", typ, id), change, e.printDevice)
+}
+
+func deviceDisable(e *env, off bool) *cobra.Command {
+	c := &cobra.Command{
+		Use: "disable TYPE ID", Short: "Close a device's connection and refuse new ones", Args: args(2, 2),
+		RunE: func(c *cobra.Command, a []string) error {
+			return e.deviceUpdate(c, a[0], a[1], map[string]bool{"disabled": off})
+		},
+	}
+	if !off {
+		c.Use, c.Short = "enable TYPE ID", "Let a device connect again"
+	}
+	return c
+}
+
+func deviceAttach(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "attach TYPE ID GATEWAY-TYPE GATEWAY-ID", Short: "Let a gateway act for a device", Args: args(4, 4),
+		RunE: func(c *cobra.Command, a []string) error {
+			return e.deviceUpdate(c, a[0], a[1], map[string]string{"gateway": a[2] + ":" + a[3]})
+		},
+	}
+}
+
+func deviceDetach(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "detach TYPE ID", Short: "Let no gateway act for a device", Args: args(2, 2),
+		RunE: func(c *cobra.Command, a []string) error {
+			return e.deviceUpdate(c, a[0], a[1], map[string]string{"gateway": ""})
+		},
+	}
+}

@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"errors"
+	"io/fs"
+	"net/http"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keepmq/keepmq/internal/secret"
+)
+
+// A person is who is signed in.
+type person struct {
+	Kind  string `json:"kind"`
+	ID    string `json:"id"`
+	Name  string `json:"name"`
+	Org   string `json:"org"`
+	Admin bool   `json:"admin"`
+}
+
+func (p person) String() string { return first(p.Name, p.ID) }
+
+func loginCommand(e *env) *cobra.Command {
+	var code, broker string
+	var fresh bool
+	c := &cobra.Command{
+		Use: "login", Short: "Sign in to a server with a one-time code", Args: args(0, 0),
+		Long: "Sign in to a server with a one-time code.\n\n" +
+			"The code is asked for, or read from standard input if that is not a terminal.\n" +
+			"The access token that it is exchanged for is kept in a file that only you can read.",
+		Example: "  keepmq login --server https://localhost:8443 --ca data/ca.pem\n" +
+			"  keepmq login --new-code        # a code for another computer",
+		RunE: func(c *cobra.Command, _ []string) error {
+			if fresh {
+				return e.newCode(c, "cli", func(code string) error { return e.facts("Code", code) })
+			}
+			return e.login(c, code, broker)
+		},
+	}
+	c.Flags().StringVar(&code, "code", "", "the one-time code (it ends up in your shell's history, but is good only once)")
+	c.Flags().StringVar(&broker, "broker", "", "where MQTT is, as host:port (else port 8883 of the server)")
+	c.Flags().BoolVar(&fresh, "new-code", false, "make a code for signing in on another computer")
+	return c
+}
+
+func (e *env) login(c *cobra.Command, code, broker string) error {
+	s, err := e.load()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	r, err := e.address(c, s)
+	if err != nil {
+		return err
+	}
+	one := secret.New(code)
+	if code == "" {
+		if one, err = e.code(); err != nil {
+			return err
+		}
+	}
+	var in struct {
+		Token string
+		Me    person
+	}
+	r.token = secret.String{} // the code alone decides who signs in
+	if err := r.open(c.Context(), http.MethodPost, "/sign-in", map[string]string{"code": one.Reveal()}, &in); err != nil {
+		return err
+	}
+	next := saved{Server: r.server, Broker: first(broker, r.broker), CA: string(r.ca), Token: in.Token, Person: in.Me.String()}
+	if s.Server == next.Server {
+		next.Org = s.Org
+	}
+	// The key is worth most when it is kept from the first day on. Who is no
+	// administrator does not get it, and has no use for it.
+	r.token = secret.New(in.Token)
+	var key checkpoint
+	if err := r.call(c.Context(), http.MethodGet, "/audit/checkpoint", nil, &key); err == nil {
+		next.Audit = key.VerifierKey
+	}
+	if s.Server == next.Server && s.Audit != "" && next.Audit != s.Audit {
+		e.note("warning: the server's audit record is signed with another key than before")
+	}
+	if err := e.save(next); err != nil {
+		return err
+	}
+	return e.done("Signed in to %s as %s.", r.server, next.Person)
+}
+
+// address returns the server that login is for, without anybody's token.
+func (e *env) address(c *cobra.Command, s saved) (*remote, error) {
+	if e.key != "" {
+		return nil, usage(c, "an application does not sign in; give --key with each command")
+	}
+	if first(e.server, e.getenv("KEEPMQ_SERVER"), s.Server) == "" {
+		return nil, usage(c, "--server is needed, as https://host:port")
+	}
+	return e.remote()
+}
+
+// code reads the one-time code.
+func (e *env) code() (secret.String, error) {
+	if s, asked, err := e.ask("One-time code"); asked {
+		return s, err
+	}
+	return e.secret(true, "", "one-time code")
+}
+
+// newCode makes a one-time code for the person who is signed in.
+func (e *env) newCode(c *cobra.Command, purpose string, print func(code string) error) error {
+	r, err := e.remote()
+	if err != nil {
+		return err
+	}
+	return one(c.Context(), e, r, http.MethodPost, "/me/sign-in-codes", map[string]string{"purpose": purpose}, func(v struct{ Code string }) error {
+		return print(v.Code)
+	})
+}

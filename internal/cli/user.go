@@ -1,0 +1,38 @@
+package cli
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func userCommand(e *env) *cobra.Command {
+	return group("user", "Plain MQTT users, of organisations with the profile plain",
+		userCreate(e), userList(e), userShow(e), userDisable(e, true), userDisable(e, false), userRotate(e), userDelete(e))
+}
+
+type mqttUser struct {
+	Name     string    `json:"name"`
+	Username string    `json:"username"`
+	Disabled bool      `json:"disabled"`
+	Created  time.Time `json:"created"`
+	Password string    `json:"password"`
+}
+
+func (e *env) printUser(x mqttUser) error {
+	return e.facts("User", x.Name, "User name", x.Username, "State", state(x.Disabled), "Created", day(x.Created), "Password", x.Password)
+}
+
+func userShow(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "show NAME", Short: "Show a plain MQTT user", Args: args(1, 1),
+		RunE: func(c *cobra.Command, a []string) error {
+			r, org, err := e.inOrg(c.Context())
+			if err != nil {
+				return err
+			}
+			return one(c.Context(), e, r, http.MethodGet, join(org+"/users", a[0]), nil, e.printUser)
+		},
+	}
+}
