@@ -30,7 +30,9 @@ type Rule struct {
 
 // A Rewrite maps the topics a client uses to those of its organisation: a topic
 // that begins with Client stands for the one that begins with Org instead. Both
-// end in "/". A device's "iot-2/" stands for "iot-2/type/T/id/D/".
+// end in "/", Org begins with Client, and neither is the beginning of another
+// Rewrite's, so that two topics of a client never stand for the same one.
+// A device's "iot-2/" stands for "iot-2/type/T/id/D/".
 type Rewrite struct{ Client, Org string }
 
 // A Ref identifies a grant without its rights, so that they can be asked for
@@ -57,22 +59,26 @@ type Spec struct {
 	Rules    []Rule
 	Rewrites []Rewrite
 	Retain   bool   // the client may set retained messages
-	Shared   string // every subscription is shared in this group, and connections do not take one another over
+	Shared   string // every subscription is shared in this group
+	Separate bool   // every connection has a session of its own that ends with it, and takes no other over
 	Limits   Limits
 }
 
 // A Grant is what one authenticated client may do. It is immutable.
 type Grant struct {
-	spec    Spec
-	rules   [Receive + 1][]Rule
-	receive bool // some deliveries are refused: Receive has to be asked
+	spec  Spec
+	rules [Receive + 1]ruleSet
 }
 
 // NewGrant returns a Grant for s, which it takes over. Without a rule nothing is allowed.
 func NewGrant(s Spec) *Grant {
-	g := &Grant{spec: s}
+	var lists [Receive + 1][]Rule
 	for _, r := range s.Rules {
-		g.rules[r.Action] = append(g.rules[r.Action], r)
+		lists[r.Action] = append(lists[r.Action], r)
+	}
+	g := &Grant{spec: s}
+	for a, list := range lists {
+		g.rules[a] = newRuleSet(list)
 	}
 	return g
 }
@@ -89,6 +95,10 @@ func (g *Grant) Retain() bool { return g.spec.Retain }
 // Shared returns the group in which every subscription of the client is shared,
 // or "".
 func (g *Grant) Shared() string { return g.spec.Shared }
+
+// Separate reports whether every connection of the client has a session of its
+// own, which ends with it, although they use the same client identifier.
+func (g *Grant) Separate() bool { return g.spec.Separate }
 
 // Limits returns the client's limits.
 func (g *Grant) Limits() Limits { return g.spec.Limits }
@@ -118,8 +128,9 @@ func (g *Grant) ResolveFilter(f topic.Filter) (topic.Filter, error) {
 }
 
 // Present returns the topic under which the client sees the organisation's topic n.
-func (g *Grant) Present(n topic.Name) string {
-	s := n.String()
+func (g *Grant) Present(n topic.Name) string { return g.present(n.String()) }
+
+func (g *Grant) present(s string) string {
 	for _, w := range g.spec.Rewrites {
 		if rest, ok := strings.CutPrefix(s, w.Org); ok {
 			return w.Client + rest
@@ -131,30 +142,28 @@ func (g *Grant) Present(n topic.Name) string {
 // Allow reports whether the principal may publish to, or receive from, the
 // organisation's topic n. The last rule that matches decides; no rule means no.
 func (g *Grant) Allow(a Action, n topic.Name) error {
-	rules := g.rules[a]
-	for i := len(rules) - 1; i >= 0; i-- {
-		if rules[i].Filter.Match(n) {
-			if rules[i].Deny {
-				break
-			}
-			return nil
-		}
+	if g.rules[a].allows(n) {
+		return nil
 	}
 	return errs.E(errs.Denied, "not allowed to %s on topic %q", a, g.Present(n))
 }
+
+// Receives is Allow for Receive, without a reason and without an allocation: it
+// is asked for every delivery.
+func (g *Grant) Receives(n topic.Name) bool { return g.rules[Receive].allows(n) }
+
+// ReceivesAll reports whether Receives holds for every name that f matches, so
+// that it need not be asked for what a subscription to f delivers. False means
+// that it is not certain. The answer is for this grant and this filter only: a
+// session may have subscriptions that an earlier grant allowed.
+func (g *Grant) ReceivesAll(f topic.Filter) bool { return g.rules[Receive].allowsAll(f) }
 
 // AllowFilter reports whether the principal may subscribe to the organisation's
 // filter f: the last Subscribe rule that covers all of f decides. What a Deny
 // rule takes out of f again is withheld at delivery.
 func (g *Grant) AllowFilter(f topic.Filter) error {
-	rules := g.rules[Subscribe]
-	for i := len(rules) - 1; i >= 0; i-- {
-		if rules[i].Filter.Covers(f) {
-			if rules[i].Deny {
-				break
-			}
-			return nil
-		}
+	if g.rules[Subscribe].allowsFilter(f) {
+		return nil
 	}
-	return errs.E(errs.Denied, "not allowed to subscribe to %q", f)
+	return errs.E(errs.Denied, "not allowed to subscribe to %q", g.present(f.String()))
 }
