@@ -175,7 +175,8 @@ func (b *Broker) start(ln net.Listener) error {
 	if err := b.recoverWills(b.watch); err != nil {
 		return fmt.Errorf("recover wills: %w", err)
 	}
-	b.spawn(b.watchChanges)
+	seq := b.cfg.Verifier.Changes(b.watch) // before anybody is let in
+	b.spawn(func() { b.watchChanges(seq) })
 	b.spawn(func() {
 		if err := b.http.Serve(b.web); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			b.log.Error("http messaging ended", "err", err)

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"iter"
 	"sync"
 	"time"
 
@@ -18,11 +19,11 @@ const renewTimeout = 500 * time.Millisecond
 // renewers is the number of questions asked at one time.
 const renewers = 16
 
-// watchChanges follows the changes of grants.
-func (b *Broker) watchChanges() {
+// watchChanges follows the changes of grants, of which the first are in seq.
+func (b *Broker) watchChanges(seq iter.Seq2[auth.Principal, error]) {
 	var pause time.Duration
-	for b.watch.Err() == nil {
-		for p, err := range b.cfg.Verifier.Changes(b.watch) {
+	for {
+		for p, err := range seq {
 			b.changes.Add(1)
 			if b.watch.Err() != nil {
 				return
@@ -37,12 +38,14 @@ func (b *Broker) watchChanges() {
 		if b.watch.Err() != nil {
 			return
 		}
+		// Listen first, then ask: what happens in between is heard.
+		seq = b.cfg.Verifier.Changes(b.watch)
 		b.changes.Add(1)
 		b.renewAll()
-		pause = min(max(2*pause, 10*time.Millisecond), time.Second)
 		if !wait(b.watch, pause) {
 			return
 		}
+		pause = min(max(2*pause, 10*time.Millisecond), time.Second)
 	}
 }
 

@@ -94,7 +94,7 @@ func (b *Broker) accept(ln net.Listener) error {
 	for {
 		nc, err := ln.Accept()
 		if err != nil {
-			if b.watch.Err() != nil {
+			if b.isDraining() {
 				return nil
 			}
 			if ne := net.Error(nil); errors.As(err, &ne) && !errors.Is(err, net.ErrClosed) {

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"strings"
 	"time"
 
 	"github.com/keepmq/keepmq/internal/auth"
@@ -132,17 +131,12 @@ func subscription(grant *auth.Grant, s *mqtt.Subscription, id uint32) (engine.Su
 // clientFilter returns the organisation's filter and the group for a filter as
 // the client writes it. Clients that share all subscriptions have one group.
 func clientFilter(grant *auth.Grant, s string) (f topic.Filter, group string, err error) {
-	if rest, ok := strings.CutPrefix(s, "$share/"); ok {
-		group, s, ok = strings.Cut(rest, "/")
-		if !ok || group == "" || strings.ContainsAny(group, "+#") {
-			return f, "", errs.E(errs.Invalid, "shared subscription must be $share/{name}/{filter}") // [MQTT-4.8.2-1] [MQTT-4.8.2-2]
-		}
+	group, f, _, err = topic.ParseShared(s)
+	if err != nil {
+		return f, "", err
 	}
 	if g := grant.Shared(); g != "" {
 		group = g
-	}
-	if f, err = topic.ParseFilter(s); err != nil {
-		return f, "", err
 	}
 	f, err = grant.ResolveFilter(f)
 	return f, group, err
