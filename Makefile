@@ -1,7 +1,6 @@
 # KeepMQ. `make run` starts it, `make test` proves it; `make help` lists the rest.
 
 GO      ?= go
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 DATA    ?= data
 TIME    ?= 30s
 export CGO_ENABLED ?= 0
@@ -12,7 +11,7 @@ help: ## list the targets
 
 .PHONY: build
 build: ## build bin/keepmq
-	@$(GO) build -trimpath -ldflags '-s -w -X github.com/keepmq/keepmq/internal/cli.version=$(VERSION)' -o bin/keepmq ./cmd/keepmq
+	@$(GO) build -trimpath -ldflags '-s -w' -o bin/keepmq ./cmd/keepmq
 
 .PHONY: run
 run: build ## start a server, with this machine as its first edge device

@@ -90,6 +90,15 @@ func Default() Config {
 	}
 }
 
+// Describe returns the file of the default configuration.
+func Describe() string {
+	b, err := yaml.Marshal(Default())
+	if err != nil {
+		panic(err) // a struct of plain fields always marshals
+	}
+	return string(b)
+}
+
 // Load returns the default configuration, overlaid by the file if its name is
 // not empty. It does not validate.
 func Load(file string) (Config, error) {

@@ -3,6 +3,7 @@ package config
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +37,18 @@ func TestLoadOverlaysDefaults(t *testing.T) {
 	}
 	if c, err := load(t, ""); err != nil || c.Domain != "localhost" {
 		t.Errorf("empty file: %+v, %v", c, err)
+	}
+}
+
+// What Describe shows is a file that can be used.
+func TestDescribe(t *testing.T) {
+	c, err := load(t, Describe())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Names = nil // the empty list of the file
+	if !reflect.DeepEqual(c, Default()) {
+		t.Errorf("got %+v, want the defaults", c)
 	}
 }
 

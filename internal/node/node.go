@@ -1,0 +1,267 @@
+// Package node builds the parts of KeepMQ and runs them in one process.
+//
+// It is the only package that knows all others, and the only one that opens
+// sockets, each of which speaks TLS 1.2 or newer. Open creates on the first
+// start what an installation needs, each step once and whole, so that an
+// interrupted first start goes on where it was.
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/keepmq/keepmq/internal/api"
+	"github.com/keepmq/keepmq/internal/audit"
+	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/broker"
+	"github.com/keepmq/keepmq/internal/ca"
+	"github.com/keepmq/keepmq/internal/config"
+	"github.com/keepmq/keepmq/internal/console"
+	"github.com/keepmq/keepmq/internal/engine/embedded"
+	"github.com/keepmq/keepmq/internal/keyring"
+	"github.com/keepmq/keepmq/internal/registry"
+	"github.com/keepmq/keepmq/internal/store/sqlite"
+)
+
+// drainTime is how long a graceful stop may take.
+const drainTime = 20 * time.Second
+
+// A Node is a running, or ready to run, KeepMQ.
+type Node struct {
+	config config.Config
+	log    *slog.Logger
+
+	folder   *folder
+	db       *sqlite.DB
+	ring     *keyring.Ring
+	audit    *audit.Log
+	ca       *ca.CA
+	registry *registry.Registry
+	engine   *embedded.Engine
+	broker   *broker.Broker
+	https    *http.Server
+
+	certificate   atomic.Pointer[tls.Certificate]
+	mqttListener  net.Listener
+	httpsListener net.Listener
+	stopping      chan struct{} // closed when Run begins to drain
+	first         registry.BootstrapResult
+}
+
+// Open builds everything in the data folder that c names, and opens the two
+// ports. version is the program's. It does not serve yet.
+func Open(ctx context.Context, c config.Config, version string, log *slog.Logger) (_ *Node, err error) {
+	n := &Node{config: c, log: log, stopping: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+		}
+	}()
+	if n.folder, err = openFolder(c.Data); err != nil {
+		return nil, err
+	}
+	if err := n.openState(ctx); err != nil {
+		return nil, err
+	}
+	if err := n.renewCertificate(ctx); err != nil {
+		return nil, err
+	}
+	if err := n.folder.write("ca.pem", n.ca.RootPEM(), 0o644); err != nil {
+		return nil, err
+	}
+	if err := n.openFaces(version); err != nil {
+		return nil, err
+	}
+	if n.mqttListener, err = listen(ctx, "mqtt.listen", c.MQTT.Listen, n.broker.TLS()); err != nil {
+		return nil, err
+	}
+	if n.httpsListener, err = listen(ctx, "https.listen", c.HTTPS.Listen, n.tlsConfig("h2", "http/1.1")); err != nil {
+		return nil, err
+	}
+	// Last, so that nothing can fail between making the first secrets and
+	// handing them out.
+	if n.first, err = n.registry.Bootstrap(ctx); err != nil {
+		return nil, err
+	}
+	if n.first.Already && !n.first.SignedIn { // they were made, but perhaps never seen
+		n.first, err = n.registry.Reissue(ctx)
+	}
+	return n, err
+}
+
+// maxConnections leaves files for everything that is not a connection.
+func (n *Node) maxConnections() int {
+	if n.config.MQTT.MaxConnections > 0 {
+		return n.config.MQTT.MaxConnections
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 0
+	}
+	return int(max(min(limit.Cur, 1<<30)*9/10, 64))
+}
+
+// openState opens what is kept: SQL state, keys, authorities, messages.
+func (n *Node) openState(ctx context.Context) (err error) {
+	if n.db, err = sqlite.Open(ctx, n.folder.join("keepmq.db")); err != nil {
+		return err
+	}
+	if n.ring, err = keyring.Open(ctx, n.folder.path, n.db); err != nil {
+		return err
+	}
+	if n.audit, err = audit.Open(ctx, n.db, n.ring); err != nil {
+		return err
+	}
+	if n.ca, err = ca.Open(ctx, n.db, n.ring); err != nil {
+		return err
+	}
+	n.registry = registry.New(registry.Config{DB: n.db, Ring: n.ring, Issuer: n.ca, Log: n.log})
+	n.engine, err = embedded.Open(ctx, embedded.Options{
+		Dir:    n.folder.join("messages"),
+		Log:    n.log,
+		Sealer: n.sealer,
+	})
+	return err
+}
+
+func (n *Node) sealer(ctx context.Context, org auth.OrgID) (embedded.Sealer, error) {
+	return n.ring.Sealer(ctx, org)
+}
+
+// openFaces builds what clients and people talk to.
+func (n *Node) openFaces(version string) (err error) {
+	m := n.config.MQTT
+	n.broker, err = broker.New(broker.Config{
+		Verifier:         n.registry,
+		Engine:           n.engine,
+		TLS:              func() *tls.Config { return n.tlsConfig() },
+		Log:              n.log,
+		MaxPacket:        m.MaxPacket,
+		MaxConnections:   n.maxConnections(),
+		ConnectTimeout:   m.ConnectTimeout,
+		MaxKeepAlive:     m.MaxKeepAlive,
+		MaxSessionExpiry: m.MaxSessionExpiry,
+		MaxInflight:      m.MaxInflight,
+		MaxQueue:         m.MaxQueue,
+	})
+	if err != nil {
+		return err
+	}
+	pages, err := console.New(console.Config{Registry: n.registry, Engine: n.engine, Log: n.log, Stop: n.stopping})
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	rest := api.New(api.Config{Registry: n.registry, Audit: n.audit, CA: n.ca.RootPEM(), Ready: n.ready, Log: n.log, Version: version})
+	mux.Handle("/api/", rest)
+	mux.Handle("/healthz", rest)
+	mux.Handle("/readyz", rest)
+	mux.Handle("/", pages)
+	n.https = &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
+	}
+	return nil
+}
+
+// First returns what the first start created. Its secrets are there only in
+// the process that created them.
+func (n *Node) First() registry.BootstrapResult { return n.first }
+
+// HasEdge reports whether this machine is an edge device of its own server.
+func (n *Node) HasEdge() bool { return n.config.Edge.Enabled }
+
+// Host returns the name under which people reach the node.
+func (n *Node) Host() string { return n.config.Domain }
+
+// CAFile returns the file with the authority that clients need to trust.
+func (n *Node) CAFile() string { return n.folder.join("ca.pem") }
+
+// MQTTPort returns the port of MQTT, WebSocket and HTTPS messaging.
+func (n *Node) MQTTPort() int { return n.mqttListener.Addr().(*net.TCPAddr).Port }
+
+// HTTPSPort returns the port of the console and the API.
+func (n *Node) HTTPSPort() int { return n.httpsListener.Addr().(*net.TCPAddr).Port }
+
+// ready reports whether the node can do its work.
+func (n *Node) ready(ctx context.Context) error {
+	_, err := n.engine.Stats(ctx)
+	return err
+}
+
+// Run serves until ctx ends, then drains: it stops accepting, tells every
+// client, and returns when all is written and closed. It is called once.
+func (n *Node) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var parts sync.WaitGroup
+	part := func(name string, run func() error) {
+		parts.Go(func() {
+			if err := run(); err != nil && ctx.Err() == nil {
+				stop(fmt.Errorf("%s: %w", name, err))
+			}
+		})
+	}
+	part("mqtt", func() error { return n.broker.Serve(n.mqttListener) })
+	part("https", func() error {
+		if err := n.https.Serve(n.httpsListener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	part("certificate", func() error { n.keepCertificate(ctx); return nil })
+	if n.config.Edge.Enabled {
+		part("edge", func() error { n.keepEdge(ctx); return nil })
+	}
+	<-ctx.Done()
+	cause := context.Cause(ctx)
+	if errors.Is(cause, context.Canceled) {
+		cause = nil
+	}
+	close(n.stopping)
+	n.log.Info("stopping: telling clients and writing what is left")
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	err := errors.Join(cause, n.broker.Shutdown(drain), n.https.Shutdown(drain))
+	parts.Wait()
+	return errors.Join(err, n.Close())
+}
+
+// Close closes what Open opened. Run does it by itself.
+func (n *Node) Close() error {
+	var err error
+	for _, l := range []net.Listener{n.mqttListener, n.httpsListener} {
+		if l != nil {
+			if e := l.Close(); !errors.Is(e, net.ErrClosed) {
+				err = errors.Join(err, e)
+			}
+		}
+	}
+	if n.engine != nil {
+		err = errors.Join(err, n.engine.Close())
+		n.engine = nil
+	}
+	if n.db != nil {
+		err = errors.Join(err, n.db.Close())
+		n.db = nil
+	}
+	if n.folder != nil {
+		err = errors.Join(err, n.folder.close())
+		n.folder = nil
+	}
+	return err
+}
