@@ -1,0 +1,139 @@
+package registry
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/store"
+)
+
+// An account is what has to be known to let somebody in: one row of devices,
+// applications or users with the state of its organisation. It is immutable.
+type account struct {
+	principal auth.Principal
+	profile   string
+	uid       string
+	disabled  bool // it or its organisation
+	version   int
+	hash      []byte
+	attached  []string    // of a gateway: "type:id" of each enabled device attached to it
+	rules     []auth.Rule // of a user
+}
+
+// errNobody says that there is no such account.
+var errNobody = errors.New("nobody has this name")
+
+// errWrong says that an account is not accepted with what was presented.
+var errWrong = errors.New("wrong token")
+
+// account returns the account of p if accept accepts it: as remembered, else as
+// the store has it. A refusal always asks the store and calls accept twice,
+// with an empty account where there is none, so that its cost does not tell
+// whether the name exists.
+func (r *Registry) account(ctx context.Context, p auth.Principal, accept func(*account) bool) (*account, error) {
+	a, generation := r.known.get(p)
+	if a == nil {
+		accept(&account{principal: p})
+	} else if accept(a) {
+		return a, nil
+	}
+	err := r.db.View(ctx, func(tx *store.Tx) (err error) {
+		if a, err = readAccount(ctx, tx, p); err != nil {
+			accept(&account{principal: p})
+			return err
+		}
+		if !accept(a) {
+			return errWrong
+		}
+		if p.Kind == auth.Gateway {
+			a.attached, err = readAttached(ctx, tx, p)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.known.put(a, generation)
+	return a, nil
+}
+
+const (
+	deviceAccount = `SELECT d.uid, d.class, d.disabled OR o.disabled, o.profile, d.token_hash, d.token_version, ''
+		FROM device d JOIN org o ON o.id = d.org WHERE d.org = $1 AND d.type = $2 AND d.id = $3`
+	applicationAccount = `SELECT a.uid, '', a.disabled OR o.disabled, o.profile, a.token_hash, a.token_version, ''
+		FROM application a JOIN org o ON o.id = a.org WHERE a.org = $1 AND a.key = $2`
+	userAccount = `SELECT u.uid, '', u.disabled OR o.disabled, o.profile, u.token_hash, u.token_version, u.rules
+		FROM mqtt_user u JOIN org o ON o.id = u.org WHERE u.org = $1 AND u.name = $2`
+)
+
+func readAccount(ctx context.Context, tx *store.Tx, p auth.Principal) (*account, error) {
+	var row *sql.Row
+	switch p.Kind {
+	case auth.Device, auth.Gateway:
+		typ, id := p.TypeAndID()
+		row = tx.QueryRowContext(ctx, deviceAccount, p.Org, typ, id)
+	case auth.Application:
+		row = tx.QueryRowContext(ctx, applicationAccount, p.Org, p.ID)
+	case auth.User:
+		row = tx.QueryRowContext(ctx, userAccount, p.Org, p.ID)
+	default:
+		return nil, errNobody
+	}
+	a := &account{principal: p}
+	var class, rules string
+	err := row.Scan(&a.uid, &class, &a.disabled, &a.profile, &a.hash, &a.version, &rules)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, errNobody
+	case err != nil:
+		return nil, fmt.Errorf("read account: %w", err)
+	case class != "" && kindOf(class) != p.Kind:
+		return nil, errNobody // a device that calls itself a gateway, or the other way round
+	}
+	if rules != "" {
+		if a.rules, err = storedRules(rules); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+// readAttached returns the enabled devices attached to gateway p.
+func readAttached(ctx context.Context, tx *store.Tx, p auth.Principal) ([]string, error) {
+	typ, id := p.TypeAndID()
+	const q = `SELECT type, id FROM device
+		WHERE org = $1 AND gateway_type = $2 AND gateway_id = $3 AND gateway_id <> '' AND NOT disabled ORDER BY type, id`
+	rows, err := tx.QueryContext(ctx, q, p.Org, typ, id)
+	if err != nil {
+		return nil, fmt.Errorf("list attached devices: %w", err)
+	}
+	defer rows.Close()
+	var all []string
+	for rows.Next() {
+		var typ, id string
+		if err := rows.Scan(&typ, &id); err != nil {
+			return nil, fmt.Errorf("read attached device: %w", err)
+		}
+		all = append(all, typ+":"+id)
+	}
+	return all, wrap("list attached devices", rows.Err())
+}
+
+// storedRules reads the rules of a user from the store.
+func storedRules(s string) ([]auth.Rule, error) {
+	var rules []Rule
+	if err := decodeRules(s, &rules); err != nil {
+		return nil, err
+	}
+	parsed, err := parseRules(rules)
+	return parsed, wrap("decode rules", err)
+}
+
+// tokenCredential names a's token for a Ref: which token, of which holder of the name. A new
+// token has another version, and a new device with an old name another uid.
+func (a *account) tokenCredential() string {
+	return fmt.Sprintf("token:%d:%s", a.version, a.uid)
+}

@@ -1,0 +1,42 @@
+package registry
+
+import (
+	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/errs"
+)
+
+// An Actor is who asks for something, as its face has authenticated it. Nothing
+// in it is taken from the request itself.
+type Actor struct {
+	Principal auth.Principal
+	Admin     bool // administrator of the installation
+	Address   string
+	RequestID string
+	Session   string // the id of a person's session; empty for others
+}
+
+// mayManage checks that a may manage organisation org. To another
+// organisation's application an organisation is simply not there.
+func (a Actor) mayManage(org auth.OrgID) error {
+	switch {
+	case a.Admin:
+		return nil
+	case a.Principal.Kind != auth.Application:
+		return errs.E(errs.Denied, "only an administrator or an API key of the organisation may do this")
+	case a.Principal.Org != org || org == "":
+		return noOrg(org)
+	}
+	return nil
+}
+
+// mayAdminister checks that a may do what concerns the whole installation.
+func (a Actor) mayAdminister() error {
+	if !a.Admin {
+		return errs.E(errs.Denied, "only an administrator may do this")
+	}
+	return nil
+}
+
+func noOrg(org auth.OrgID) error {
+	return errs.E(errs.NotFound, "organisation %q not found", string(org))
+}

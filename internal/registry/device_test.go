@@ -1,0 +1,146 @@
+package registry
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/store"
+)
+
+// walk lists devices page by page and returns their "type:id".
+func walk(t *testing.T, w *world, org auth.OrgID, f DeviceFilter, limit int) []string {
+	t.Helper()
+	var all []string
+	for p := (Page{Limit: limit}); ; {
+		list, next, err := w.Devices(t.Context(), w.admin, org, f, p)
+		check(t, err)
+		if len(list) > limit || next != "" && len(list) != limit {
+			t.Fatalf("page of %d with limit %d, next %q", len(list), limit, next)
+		}
+		for _, d := range list {
+			all = append(all, d.Type+":"+d.ID)
+		}
+		if p.After = next; next == "" {
+			return all
+		}
+	}
+}
+
+func TestDevicesByPageAndFilter(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	org, other := w.newOrg(t, ProfileIoT2), w.newOrg(t, ProfileIoT2)
+	w.newType(t, org, "g", ClassGateway)
+	w.newDevice(t, Device{Org: org, Type: "g", ID: "gw"})
+	w.newType(t, other, "a", ClassDevice)
+	w.newDevice(t, Device{Org: other, Type: "a", ID: "p-9"})
+	yes, no := true, false
+	want := map[string][]string{}
+	note := func(key, name string) { want[key] = append(want[key], name) }
+	for _, typ := range []string{"a", "b"} {
+		w.newType(t, org, typ, ClassDevice)
+		for i := range 12 {
+			id, gateway := fmt.Sprintf("%s-%d", []string{"p", "q", "p"}[i%3], i), ""
+			if i%4 == 0 {
+				gateway = "g:gw"
+				note("gateway", typ+":"+id)
+			}
+			w.newDevice(t, Device{Org: org, Type: typ, ID: id, Gateway: gateway})
+			note("all", typ+":"+id)
+			note("type "+typ, typ+":"+id)
+			if strings.HasPrefix(id, "p-") {
+				note("prefix", typ+":"+id)
+			}
+			if i%2 == 0 {
+				check(t, w.SetDeviceDisabled(ctx, w.admin, org, typ, id, true))
+				note("disabled", typ+":"+id)
+			} else if strings.HasPrefix(id, "p-") {
+				note("enabled p-", typ+":"+id)
+			}
+		}
+	}
+	note("all", "g:gw")
+	for name, f := range map[string]DeviceFilter{
+		"all": {}, "type a": {Type: "a"}, "type b": {Type: "b"}, "prefix": {Prefix: "p-"}, "disabled": {Disabled: &yes},
+		"enabled p-": {Disabled: &no, Prefix: "p-"}, "gateway": {Gateway: "g:gw"}, "none": {Prefix: "zz"},
+	} {
+		slices.Sort(want[name])
+		for _, limit := range []int{1, 3, 1000} {
+			got := walk(t, w, org, f, limit)
+			slices.Sort(got)
+			if !slices.Equal(got, want[name]) {
+				t.Errorf("%s by %d: %q, want %q", name, limit, got, want[name])
+			}
+		}
+	}
+	for _, f := range []DeviceFilter{{Type: "a b"}, {Prefix: "%"}, {Gateway: "x"}} {
+		_, _, err := w.Devices(ctx, w.admin, org, f, Page{})
+		wantCode(t, err, errs.Invalid)
+	}
+	_, _, err := w.Devices(ctx, w.admin, "nope00", DeviceFilter{}, Page{})
+	wantCode(t, err, errs.NotFound)
+}
+
+// Every way to list devices is a search in an index without sorting: then a
+// page costs the same however many devices there are.
+func TestDeviceListsUseAnIndex(t *testing.T) {
+	w := newWorld(t)
+	yes := true
+	for _, f := range []DeviceFilter{
+		{}, {Type: "a"}, {Prefix: "p"}, {Type: "a", Prefix: "p"}, {Disabled: &yes}, {Disabled: &yes, Type: "a"},
+		{Disabled: &yes, Prefix: "p"}, {Disabled: &yes, Type: "a", Prefix: "p"}, {Gateway: "g:g"}, {Gateway: "g:g", Type: "a"},
+	} {
+		q, args := f.query("abc123", "t", "d", 10)
+		var plan []string
+		check(t, w.db.View(t.Context(), func(tx *store.Tx) error {
+			rows, err := tx.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+q, args...)
+			if err != nil {
+				return err
+			}
+			defer rows.Close()
+			for rows.Next() {
+				var id, parent, unused int
+				var detail string
+				if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+					return err
+				}
+				plan = append(plan, detail)
+			}
+			return rows.Err()
+		}))
+		text := strings.Join(plan, "; ")
+		if !strings.Contains(text, "SEARCH device USING INDEX") || strings.Contains(text, "TEMP B-TREE") {
+			t.Errorf("%+v: %s", f, text)
+		}
+		t.Log(f, text)
+	}
+}
+
+func TestDeviceRoundTrip(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	org := w.newOrg(t, ProfileIoT2)
+	w.newType(t, org, "g", ClassGateway)
+	w.newType(t, org, "t", ClassDevice)
+	w.newDevice(t, Device{Org: org, Type: "g", ID: "gw"})
+	made, token, err := w.CreateDevice(ctx, w.admin, Device{Org: org, Type: "t", ID: "d", Gateway: "g:gw", Class: "ignored", Disabled: true})
+	check(t, err)
+	got, err := w.Device(ctx, w.admin, org, "t", "d")
+	check(t, err)
+	if got != made || got.Class != ClassDevice || got.Disabled || got.TokenVersion != 1 || len(token.Reveal()) != tokenLength {
+		t.Errorf("%+v, made %+v", got, made)
+	}
+	second, err := w.RotateDeviceToken(ctx, w.admin, org, "t", "d")
+	check(t, err)
+	if got, _ := w.Device(ctx, w.admin, org, "t", "d"); got.TokenVersion != 2 || second.Equal(token) {
+		t.Errorf("%+v", got)
+	}
+	check(t, w.DeleteDevice(ctx, w.admin, org, "g", "gw"))
+	if got, _ := w.Device(ctx, w.admin, org, "t", "d"); got.Gateway != "" {
+		t.Errorf("attached to a deleted gateway: %+v", got)
+	}
+}

@@ -1,0 +1,232 @@
+package registry
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/errs"
+)
+
+// A mutation is one change that an actor may or may not make.
+type mutation struct {
+	action    string // on the audit record
+	adminOnly bool   // no API key may, not even of the same organisation
+	do        func(ctx context.Context, a Actor) error
+}
+
+// mutations returns every change there is, in an order in which each finds what
+// it needs: organisation iot has type "t", gateway "g:g" and device "t:d".
+func mutations(w *world, iot, plain auth.OrgID, key string) []mutation {
+	return append(orgMutations(w, iot, plain), append(deviceMutations(w, iot), otherMutations(w, iot, plain, key)...)...)
+}
+
+func orgMutations(w *world, iot, plain auth.OrgID) []mutation {
+	return []mutation{
+		{"org.create", true, func(ctx context.Context, a Actor) error {
+			_, err := w.CreateOrg(ctx, a, Org{ID: "made01"})
+			return err
+		}},
+		{"org.update", false, func(ctx context.Context, a Actor) error {
+			_, err := w.UpdateOrg(ctx, a, Org{ID: iot, Name: "New name"})
+			return err
+		}},
+		{"org.disable", true, func(ctx context.Context, a Actor) error { return w.SetOrgDisabled(ctx, a, plain, true) }},
+		{"org.enable", true, func(ctx context.Context, a Actor) error { return w.SetOrgDisabled(ctx, a, plain, false) }},
+		{"org.delete", true, func(ctx context.Context, a Actor) error { return w.DeleteOrg(ctx, a, "made01") }},
+	}
+}
+
+func deviceMutations(w *world, org auth.OrgID) []mutation {
+	return []mutation{
+		{"type.create", false, func(ctx context.Context, a Actor) error {
+			_, err := w.CreateDeviceType(ctx, a, DeviceType{Org: org, ID: "new"})
+			return err
+		}},
+		{"type.delete", false, func(ctx context.Context, a Actor) error { return w.DeleteDeviceType(ctx, a, org, "new") }},
+		{"device.create", false, func(ctx context.Context, a Actor) error {
+			_, _, err := w.CreateDevice(ctx, a, Device{Org: org, Type: "t", ID: "new"})
+			return err
+		}},
+		{"device.disable", false, func(ctx context.Context, a Actor) error {
+			return w.SetDeviceDisabled(ctx, a, org, "t", "new", true)
+		}},
+		{"device.enable", false, func(ctx context.Context, a Actor) error {
+			return w.SetDeviceDisabled(ctx, a, org, "t", "new", false)
+		}},
+		{"device.rotate", false, func(ctx context.Context, a Actor) error {
+			_, err := w.RotateDeviceToken(ctx, a, org, "t", "new")
+			return err
+		}},
+		{"device.attach", false, func(ctx context.Context, a Actor) error {
+			return w.SetDeviceGateway(ctx, a, org, "t", "new", "g:g")
+		}},
+		{"device.detach", false, func(ctx context.Context, a Actor) error {
+			return w.SetDeviceGateway(ctx, a, org, "t", "new", "")
+		}},
+		{"enrolment.create", false, func(ctx context.Context, a Actor) error {
+			_, err := w.CreateEnrolment(ctx, a, org, "t", "new", 0)
+			return err
+		}},
+		{"device.delete", false, func(ctx context.Context, a Actor) error { return w.DeleteDevice(ctx, a, org, "t", "new") }},
+	}
+}
+
+func otherMutations(w *world, iot, plain auth.OrgID, key string) []mutation {
+	return []mutation{
+		{"application.create", false, func(ctx context.Context, a Actor) error {
+			_, _, err := w.CreateApplication(ctx, a, Application{Org: iot, Name: "n"})
+			return err
+		}},
+		{"application.disable", false, func(ctx context.Context, a Actor) error {
+			return w.SetApplicationDisabled(ctx, a, iot, key, true)
+		}},
+		{"application.enable", false, func(ctx context.Context, a Actor) error {
+			return w.SetApplicationDisabled(ctx, a, iot, key, false)
+		}},
+		{"application.rotate", false, func(ctx context.Context, a Actor) error {
+			_, err := w.RotateApplicationToken(ctx, a, iot, key)
+			return err
+		}},
+		{"application.delete", false, func(ctx context.Context, a Actor) error { return w.DeleteApplication(ctx, a, iot, key) }},
+		{"user.create", true, func(ctx context.Context, a Actor) error { // the API key at hand is the other organisation's
+			_, _, err := w.CreateUser(ctx, a, User{Org: plain, Name: "ann"})
+			return err
+		}},
+		{"user.disable", true, func(ctx context.Context, a Actor) error { return w.SetUserDisabled(ctx, a, plain, "ann", true) }},
+		{"user.enable", true, func(ctx context.Context, a Actor) error { return w.SetUserDisabled(ctx, a, plain, "ann", false) }},
+		{"user.rotate", true, func(ctx context.Context, a Actor) error {
+			_, err := w.RotateUserPassword(ctx, a, plain, "ann")
+			return err
+		}},
+		{"user.delete", true, func(ctx context.Context, a Actor) error { return w.DeleteUser(ctx, a, plain, "ann") }},
+	}
+}
+
+// prepare makes what mutations needs.
+func prepare(t *testing.T, w *world) (iot, plain auth.OrgID, key string) {
+	t.Helper()
+	iot, _ = w.simple(t)
+	w.newType(t, iot, "g", ClassGateway)
+	w.newDevice(t, Device{Org: iot, Type: "g", ID: "g"})
+	plain = w.newOrg(t, ProfilePlain)
+	p, _ := w.newApplication(t, iot)
+	return iot, plain, p.Key
+}
+
+func TestWhoMayChangeWhatAndTheRecordOfIt(t *testing.T) {
+	w := newWorld(t)
+	iot, plain, key := prepare(t, w)
+	other := w.newOrg(t, ProfileIoT2)
+	foreigner := Actor{Principal: auth.Principal{Org: other, Kind: auth.Application, ID: "a-" + string(other) + "-0123456789"}}
+	own := Actor{Principal: auth.Principal{Org: iot, Kind: auth.Application, ID: "a-" + string(iot) + "-0123456789"}}
+	strangers := map[string]Actor{
+		"nobody":        {},
+		"device":        {Principal: auth.Principal{Org: iot, Kind: auth.Device, ID: "t:d"}},
+		"gateway":       {Principal: auth.Principal{Org: iot, Kind: auth.Gateway, ID: "g:g"}},
+		"plain user":    {Principal: auth.Principal{Org: plain, Kind: auth.User, ID: "ann"}},
+		"plain person":  {Principal: auth.Principal{Kind: auth.Person, ID: "p"}},
+		"other's key":   foreigner,
+		"part of it":    {Principal: auth.Principal{Kind: auth.System, ID: "x"}},
+		"key of no org": {Principal: auth.Principal{Kind: auth.Application, ID: "x"}},
+	}
+	for _, m := range mutations(w, iot, plain, key) {
+		before := w.records(t)
+		for name, a := range strangers {
+			err := m.do(t.Context(), a)
+			if c := errs.CodeOf(err); err == nil || c != errs.Denied && c != errs.NotFound {
+				t.Errorf("%s by %s: %v", m.action, name, err)
+			}
+		}
+		if !m.adminOnly {
+			wantCode(t, m.do(t.Context(), foreigner), errs.NotFound)
+		} else if err := m.do(t.Context(), own); err == nil {
+			t.Errorf("%s by an API key: allowed", m.action)
+		}
+		if got := w.records(t); len(got) != len(before) {
+			t.Fatalf("%s: refusals left records %q", m.action, got[len(before):])
+		}
+		actor := own
+		if m.adminOnly {
+			actor = w.admin
+		}
+		check(t, m.do(t.Context(), actor))
+		if got := w.records(t)[len(before):]; !slices.Equal(got, []string{m.action}) {
+			t.Fatalf("%s left records %q", m.action, got)
+		}
+	}
+}
+
+// A commit that fails leaves neither the change nor a record, and is not called
+// a success.
+func TestFailingStoreChangesNothing(t *testing.T) {
+	w := newWorld(t)
+	iot, plain, key := prepare(t, w)
+	for _, m := range mutations(w, iot, plain, key) {
+		before := w.records(t)
+		w.db.fail(errDisk)
+		wantCode(t, m.do(t.Context(), w.admin), errs.Unavailable)
+		w.db.fail(nil)
+		if got := w.records(t); len(got) != len(before) {
+			t.Fatalf("%s: a failure left records %q", m.action, got[len(before):])
+		}
+		check(t, m.do(t.Context(), w.admin)) // nothing of the failed one is in the way
+	}
+}
+
+func TestRefusalsNameTheMistake(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	iot, plain, _ := prepare(t, w)
+	device := func(d Device) error { d.Org = iot; _, _, err := w.CreateDevice(ctx, w.admin, d); return err }
+	user := func(u User) error { _, _, err := w.CreateUser(ctx, w.admin, u); return err }
+	org := func(o Org) error { _, err := w.CreateOrg(ctx, w.admin, o); return err }
+	typ := func(d DeviceType) error { d.Org = iot; _, err := w.CreateDeviceType(ctx, w.admin, d); return err }
+	check(t, user(User{Org: plain, Name: "ann"}))
+	check(t, w.DeleteOrg(ctx, w.admin, w.newOrgID(t, "gone01")))
+	for name, tc := range map[string]struct {
+		err  error
+		code errs.Code
+	}{
+		"org id":              {org(Org{ID: "ABC"}), errs.Invalid},
+		"org profile":         {org(Org{Profile: "fancy"}), errs.Invalid},
+		"org name":            {org(Org{Name: "a\x00"}), errs.Invalid},
+		"org twice":           {org(Org{ID: iot}), errs.Conflict},
+		"org id of a deleted": {org(Org{ID: "gone01"}), errs.Conflict},
+		"org delete twice":    {w.DeleteOrg(ctx, w.admin, "gone01"), errs.NotFound},
+		"org unknown":         {w.SetOrgDisabled(ctx, w.admin, "nope00", true), errs.NotFound},
+		"type twice":          {typ(DeviceType{ID: "t"}), errs.Conflict},
+		"type id":             {typ(DeviceType{ID: "a/b"}), errs.Invalid},
+		"type in use":         {w.DeleteDeviceType(ctx, w.admin, iot, "t"), errs.Conflict},
+		"type unknown":        {w.DeleteDeviceType(ctx, w.admin, iot, "nope"), errs.NotFound},
+		"device twice":        {device(Device{Type: "t", ID: "d"}), errs.Conflict},
+		"device id":           {device(Device{Type: "t", ID: "a:b"}), errs.Invalid},
+		"device of no type":   {device(Device{Type: "nope", ID: "x"}), errs.NotFound},
+		"gateway unknown":     {device(Device{Type: "t", ID: "x", Gateway: "g:nope"}), errs.Invalid},
+		"gateway is a device": {device(Device{Type: "t", ID: "x", Gateway: "t:d"}), errs.Invalid},
+		"gateway malformed":   {device(Device{Type: "t", ID: "x", Gateway: "g"}), errs.Invalid},
+		"gateway of gateway":  {device(Device{Type: "g", ID: "x", Gateway: "g:g"}), errs.Invalid},
+		"device unknown":      {w.DeleteDevice(ctx, w.admin, iot, "t", "nope"), errs.NotFound},
+		"user twice":          {user(User{Org: plain, Name: "ann"}), errs.Conflict},
+		"user name":           {user(User{Org: plain, Name: "a b"}), errs.Invalid},
+		"user in iot-2":       {user(User{Org: iot, Name: "bob"}), errs.Invalid},
+		"user rule action":    {user(User{Org: plain, Name: "bob", Rules: []Rule{{Action: "eat", Filter: "#"}}}), errs.Invalid},
+		"user rule filter":    {user(User{Org: plain, Name: "bob", Rules: []Rule{{Action: "publish", Filter: "a#"}}}), errs.Invalid},
+		"user rules":          {user(User{Org: plain, Name: "bob", Rules: make([]Rule, maxRules+1)}), errs.Invalid},
+		"user unknown":        {w.DeleteUser(ctx, w.admin, plain, "nope"), errs.NotFound},
+		"key unknown":         {w.DeleteApplication(ctx, w.admin, iot, "a-nope00-0123456789"), errs.NotFound},
+	} {
+		t.Run(name, func(t *testing.T) { wantCode(t, tc.err, tc.code) })
+	}
+	if _, err := w.UpdateOrg(ctx, w.admin, Org{ID: iot, Profile: ProfilePlain}); errs.CodeOf(err) != errs.Invalid {
+		t.Errorf("the profile was changed: %v", err)
+	}
+}
+
+func (w *world) newOrgID(t *testing.T, id auth.OrgID) auth.OrgID {
+	t.Helper()
+	_, err := w.CreateOrg(t.Context(), w.admin, Org{ID: id})
+	check(t, err)
+	return id
+}

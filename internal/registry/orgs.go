@@ -1,0 +1,228 @@
+package registry
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/profile"
+	"github.com/keepmq/keepmq/internal/store"
+)
+
+// The profiles: which topics the clients of an organisation use.
+const (
+	ProfileIoT2  = profile.IoT2  // devices, gateways and applications
+	ProfilePlain = profile.Plain // plain MQTT users with rules
+)
+
+// An Org is an organisation.
+type Org struct {
+	ID       auth.OrgID // generated when empty
+	Name     string     // for people; the id when empty
+	Profile  string     // ProfileIoT2 when empty; never changes
+	Disabled bool       // nobody of it may connect
+	Created  time.Time
+}
+
+const orgColumns = `id, name, profile, disabled, created_at`
+
+func (o *Org) scan(row scanner) error {
+	var created int64
+	err := row.Scan(&o.ID, &o.Name, &o.Profile, &o.Disabled, &created)
+	o.Created = fromMicros(created)
+	return err
+}
+
+func (o Org) check() error {
+	var bad mistakes
+	if o.ID != "" {
+		_, err := auth.ParseOrgID(string(o.ID))
+		bad.add(err)
+	}
+	bad.add(checkText("name", o.Name, 100))
+	if o.Profile != "" && o.Profile != ProfileIoT2 && o.Profile != ProfilePlain {
+		bad.add(errs.E(errs.Invalid, "profile must be %q or %q, is %q", ProfileIoT2, ProfilePlain, o.Profile))
+	}
+	return bad.err()
+}
+
+// CreateOrg creates an organisation and the key that its messages are sealed
+// with.
+func (r *Registry) CreateOrg(ctx context.Context, a Actor, o Org) (Org, error) {
+	if err := a.mayAdminister(); err != nil {
+		return Org{}, err
+	}
+	if err := o.check(); err != nil {
+		return Org{}, err
+	}
+	o = r.completeOrg(o)
+	err := r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+		return effect{org: o.ID, action: "org.create", target: string(o.ID),
+			detail: map[string]any{"name": o.Name, "profile": o.Profile}}, r.insertOrg(ctx, tx, o)
+	})
+	if err != nil {
+		return Org{}, err
+	}
+	return o, nil
+}
+
+// completeOrg fills in what the caller left out.
+func (r *Registry) completeOrg(o Org) Org {
+	if o.ID == "" {
+		o.ID = auth.OrgID(random(lowLetters, 6))
+	}
+	if o.Name == "" {
+		o.Name = string(o.ID)
+	}
+	if o.Profile == "" {
+		o.Profile = ProfileIoT2
+	}
+	o.Disabled, o.Created = false, r.now()
+	return o
+}
+
+func (r *Registry) insertOrg(ctx context.Context, tx *store.Tx, o Org) error {
+	var one int
+	err := tx.QueryRowContext(ctx, `SELECT 1 FROM retired_org WHERE id = $1`, o.ID).Scan(&one)
+	if err == nil {
+		return errs.E(errs.Conflict, "organisation id %q belonged to a deleted organisation; choose another", string(o.ID))
+	}
+	if !errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("look for retired organisation: %w", err)
+	}
+	const q = `INSERT INTO org (id, name, profile, disabled, created_at) VALUES ($1, $2, $3, $4, $5)`
+	if _, err := tx.ExecContext(ctx, q, o.ID, o.Name, o.Profile, o.Disabled, micros(o.Created)); err != nil {
+		if store.IsUnique(err) {
+			return errs.E(errs.Conflict, "organisation %q exists; choose another id", string(o.ID))
+		}
+		return fmt.Errorf("insert organisation: %w", err)
+	}
+	if err := r.ring.Create(ctx, tx, o.ID); err != nil {
+		return fmt.Errorf("create data key: %w", err)
+	}
+	return nil
+}
+
+// Orgs lists the organisations by id. An API key sees its own only.
+func (r *Registry) Orgs(ctx context.Context, a Actor, p Page) ([]Org, string, error) {
+	size, err := p.size()
+	if err != nil {
+		return nil, "", err
+	}
+	key, err := p.after("org", 1)
+	if err != nil {
+		return nil, "", err
+	}
+	if !a.Admin {
+		o, err := r.Org(ctx, a, a.Principal.Org)
+		if err != nil || string(o.ID) <= key[0] {
+			return nil, "", err
+		}
+		return []Org{o}, "", nil
+	}
+	const q = `SELECT ` + orgColumns + ` FROM org WHERE id > $1 ORDER BY id LIMIT $2`
+	all, err := list[Org](ctx, r, q, key[0], size+1)
+	if err != nil {
+		return nil, "", err
+	}
+	all, next := cut(all, size, func(o Org) string { return cursor("org", string(o.ID)) })
+	return all, next, nil
+}
+
+// Org returns one organisation.
+func (r *Registry) Org(ctx context.Context, a Actor, id auth.OrgID) (Org, error) {
+	if err := a.mayManage(id); err != nil {
+		return Org{}, err
+	}
+	var o Org
+	err := r.view(ctx, func(tx *store.Tx) (err error) {
+		o, err = readOrg(ctx, tx, id)
+		return err
+	})
+	return o, err
+}
+
+func readOrg(ctx context.Context, tx *store.Tx, id auth.OrgID) (Org, error) {
+	const q = `SELECT ` + orgColumns + ` FROM org WHERE id = $1`
+	return one[Org](tx.QueryRowContext(ctx, q, id), noOrg(id))
+}
+
+// UpdateOrg changes the name of an organisation. Its profile decides what every
+// topic of it means and cannot be changed.
+func (r *Registry) UpdateOrg(ctx context.Context, a Actor, o Org) (Org, error) {
+	if err := a.mayManage(o.ID); err != nil {
+		return Org{}, err
+	}
+	if err := o.check(); err != nil {
+		return Org{}, err
+	}
+	var updated Org
+	err := r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+		old, err := readOrg(ctx, tx, o.ID)
+		if err != nil {
+			return effect{}, err
+		}
+		if o.Profile != "" && o.Profile != old.Profile {
+			return effect{}, errs.E(errs.Invalid, "profile cannot be changed; create another organisation with profile %q", o.Profile)
+		}
+		updated = old
+		if o.Name != "" {
+			updated.Name = o.Name
+		}
+		_, err = tx.ExecContext(ctx, `UPDATE org SET name = $2 WHERE id = $1`, o.ID, updated.Name)
+		return effect{org: o.ID, action: "org.update", target: string(o.ID),
+			detail: map[string]any{"name": updated.Name, "before": old.Name}}, wrap("update organisation", err)
+	})
+	if err != nil {
+		return Org{}, err
+	}
+	return updated, nil
+}
+
+// SetOrgDisabled locks an organisation out or lets it in again. Everyone of a
+// disabled organisation is refused and disconnected.
+func (r *Registry) SetOrgDisabled(ctx context.Context, a Actor, id auth.OrgID, disabled bool) error {
+	if err := a.mayAdminister(); err != nil {
+		return err
+	}
+	return r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+		res, err := tx.ExecContext(ctx, `UPDATE org SET disabled = $2 WHERE id = $1`, id, disabled)
+		return effect{org: id, action: able("org", disabled), target: string(id),
+			affected: []auth.Principal{{Org: id}}}, found(res, err, noOrg(id))
+	})
+}
+
+// DeleteOrg deletes an organisation with everything in it and shreds its data
+// key: what was sealed with it can never be read again, in no backup either. Its
+// id is never given to another.
+func (r *Registry) DeleteOrg(ctx context.Context, a Actor, id auth.OrgID) error {
+	if err := a.mayAdminister(); err != nil {
+		return err
+	}
+	return r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+		e := effect{org: id, action: "org.delete", target: string(id), affected: []auth.Principal{{Org: id}}}
+		// The devices go first: their types must not go before them.
+		if _, err := tx.ExecContext(ctx, `DELETE FROM device WHERE org = $1`, id); err != nil {
+			return e, fmt.Errorf("delete devices: %w", err)
+		}
+		res, err := tx.ExecContext(ctx, `DELETE FROM org WHERE id = $1`, id)
+		if err := found(res, err, noOrg(id)); err != nil {
+			return e, err
+		}
+		const q = `INSERT INTO retired_org (id, deleted_at) VALUES ($1, $2)`
+		if _, err := tx.ExecContext(ctx, q, id, micros(r.now())); err != nil {
+			return e, fmt.Errorf("retire organisation id: %w", err)
+		}
+		return e, wrap("shred data key", r.ring.Delete(ctx, tx, id))
+	})
+}
+
+// readable checks that a may see what is in org, and that org exists.
+func (r *Registry) readable(ctx context.Context, a Actor, org auth.OrgID) error {
+	_, err := r.Org(ctx, a, org)
+	return err
+}

@@ -1,0 +1,169 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/secret"
+	"github.com/keepmq/keepmq/internal/store"
+)
+
+// A Session is where a person is signed in.
+type Session struct {
+	ID        string
+	Person    string
+	Purpose   string // ForConsole or ForCLI
+	Created   time.Time
+	Expires   time.Time
+	Address   string // where it was signed in from
+	UserAgent string
+}
+
+const sessionColumns = `id, person, purpose, created_at, expires_at, address, user_agent`
+
+func (s *Session) scan(row scanner) error {
+	var created, expires int64
+	err := row.Scan(&s.ID, &s.Person, &s.Purpose, &created, &expires, &s.Address, &s.UserAgent)
+	s.Created, s.Expires = fromMicros(created), fromMicros(expires)
+	return err
+}
+
+// errNoSession says that a session is unknown, over, or its person disabled.
+var errNoSession = errs.E(errs.Unauthenticated, "not signed in, or the session has ended; sign in again")
+
+// insertSession makes a session and returns its id. Sessions that ran out go at
+// the same time.
+func (r *Registry) insertSession(ctx context.Context, tx *store.Tx, person, purpose string, token secret.String,
+	address, userAgent string) (string, error) {
+	now := r.now()
+	if _, err := tx.ExecContext(ctx, `DELETE FROM person_session WHERE expires_at < $1`, micros(now)); err != nil {
+		return "", fmt.Errorf("delete old sessions: %w", err)
+	}
+	id, err := newUID()
+	if err != nil {
+		return "", err
+	}
+	life := ConsoleLife
+	if purpose == ForCLI {
+		life = AccessLife
+	}
+	const q = `INSERT INTO person_session (id, person, purpose, token_hash, created_at, expires_at, address, user_agent)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
+	_, err = tx.ExecContext(ctx, q, id, person, purpose, findHash(r.ring, "session", token),
+		micros(now), micros(now.Add(life)), clip(address), clip(userAgent))
+	return id, wrap("insert session", err)
+}
+
+// clip bounds a text that a stranger sent and makes it fit to be shown.
+func clip(s string) string {
+	out := make([]rune, 0, 200)
+	for _, c := range s {
+		if len(out) == cap(out) {
+			break
+		}
+		if c < ' ' || c == 0x7f || c == '\uFFFD' {
+			c = '?'
+		}
+		out = append(out, c)
+	}
+	return string(out)
+}
+
+// Session returns who is signed in with token. It is read from the store every
+// time, so that a session that was ended is over at once.
+func (r *Registry) Session(ctx context.Context, token secret.String, address string) (Actor, error) {
+	var s Session
+	var p Person
+	err := r.view(ctx, func(tx *store.Tx) (err error) {
+		s, p, err = r.readSession(ctx, tx, token)
+		return err
+	})
+	if err != nil {
+		return Actor{}, err
+	}
+	return Actor{Principal: auth.Principal{Kind: auth.Person, ID: p.ID}, Admin: p.Admin, Address: address, Session: s.ID}, nil
+}
+
+// readSession returns the session of token and its person, if both are good.
+func (r *Registry) readSession(ctx context.Context, tx *store.Tx, token secret.String) (Session, Person, error) {
+	const q = `SELECT ` + sessionColumns + ` FROM person_session WHERE token_hash = $1`
+	s, err := one[Session](tx.QueryRowContext(ctx, q, findHash(r.ring, "session", token)), errNoSession)
+	if err != nil {
+		return s, Person{}, err
+	}
+	p, err := r.sessionPerson(ctx, tx, s)
+	return s, p, err
+}
+
+// sessionPerson returns the person of s, if s has not ended.
+func (r *Registry) sessionPerson(ctx context.Context, tx *store.Tx, s Session) (Person, error) {
+	p, err := readPerson(ctx, tx, s.Person)
+	if errs.CodeOf(err) == errs.NotFound || err == nil && (p.Disabled || !r.now().Before(s.Expires)) {
+		return Person{}, errNoSession
+	}
+	return p, err
+}
+
+// SignOut ends the session of token, and the connections made with it.
+func (r *Registry) SignOut(ctx context.Context, token secret.String) error {
+	return r.change(ctx, Actor{}, func(tx *store.Tx) (effect, error) {
+		s, p, err := r.readSession(ctx, tx, token)
+		if err != nil {
+			return effect{}, err
+		}
+		e := effect{by: auth.Principal{Kind: auth.Person, ID: p.ID}, action: "signout", target: s.ID}
+		err = r.endSession(ctx, tx, s.Person, s.ID, &e)
+		return e, err
+	})
+}
+
+// Sessions lists where a is signed in.
+func (r *Registry) Sessions(ctx context.Context, a Actor) ([]Session, error) {
+	if a.Principal.Kind != auth.Person {
+		return nil, errs.E(errs.Denied, "only a person has sessions")
+	}
+	const q = `SELECT ` + sessionColumns + ` FROM person_session WHERE person = $1 AND expires_at > $2 ORDER BY id`
+	return list[Session](ctx, r, q, a.Principal.ID, micros(r.now()))
+}
+
+// RevokeSession ends one of a's sessions, and the connections made with it.
+func (r *Registry) RevokeSession(ctx context.Context, a Actor, id string) error {
+	if a.Principal.Kind != auth.Person {
+		return errs.E(errs.Denied, "only a person has sessions")
+	}
+	return r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+		e := effect{action: "session.revoke", target: id}
+		err := r.endSession(ctx, tx, a.Principal.ID, id, &e)
+		return e, err
+	})
+}
+
+func (r *Registry) endSession(ctx context.Context, tx *store.Tx, person, id string, e *effect) error {
+	res, err := tx.ExecContext(ctx, `DELETE FROM person_session WHERE person = $1 AND id = $2`, person, id)
+	if err := found(res, err, errs.E(errs.NotFound, "session %q not found", id)); err != nil {
+		return err
+	}
+	return affectPerson(ctx, tx, person, e)
+}
+
+// affectPerson adds a person to e in every organisation, because a person may
+// be connected in each.
+func affectPerson(ctx context.Context, tx *store.Tx, person string, e *effect) error {
+	rows, err := tx.QueryContext(ctx, `SELECT id FROM org ORDER BY id LIMIT $1`, maxLimit+1)
+	if err != nil {
+		return fmt.Errorf("list organisations: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var org auth.OrgID
+		if err := rows.Scan(&org); err != nil {
+			return fmt.Errorf("read organisation: %w", err)
+		}
+		e.affected = append(e.affected, auth.Principal{Org: org, Kind: auth.Person, ID: person})
+	}
+	e.everyone = len(e.affected) > maxLimit
+	return wrap("list organisations", rows.Err())
+}

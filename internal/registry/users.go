@@ -1,0 +1,242 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/secret"
+	"github.com/keepmq/keepmq/internal/store"
+	"github.com/keepmq/keepmq/internal/topic"
+)
+
+// A User is a plain MQTT user of an organisation with the plain profile. It
+// connects as "org/name" with its password and any client id.
+type User struct {
+	Org      auth.OrgID
+	Name     string
+	Disabled bool
+	Created  time.Time
+	Rules    []Rule // the last rule that matches decides; empty at creation: everything
+}
+
+// A Rule allows or denies a user something on the topics that Filter matches.
+type Rule struct {
+	Action string // "publish", "subscribe" or "receive"
+	Filter string
+	Deny   bool
+}
+
+const (
+	maxRules  = 100
+	maxFilter = 256 // bytes; so that all rules fit into one audit record
+)
+
+// everything is what a user may do unless told otherwise.
+func everything() []Rule {
+	return []Rule{{Action: "publish", Filter: "#"}, {Action: "subscribe", Filter: "#"}, {Action: "receive", Filter: "#"}}
+}
+
+// parse checks rule number n and returns it as the broker knows it.
+func (r Rule) parse(n int) (auth.Rule, error) {
+	f, err := topic.ParseFilter(r.Filter)
+	if err != nil {
+		return auth.Rule{}, errs.E(errs.Invalid, "rule %d: %s", n, errs.Message(err))
+	}
+	if len(r.Filter) > maxFilter {
+		return auth.Rule{}, errs.E(errs.Invalid, "rule %d: filter must have at most %d bytes, has %d", n, maxFilter, len(r.Filter))
+	}
+	for _, action := range []auth.Action{auth.Publish, auth.Subscribe, auth.Receive} {
+		if r.Action == action.String() {
+			return auth.Rule{Action: action, Filter: f, Deny: r.Deny}, nil
+		}
+	}
+	return auth.Rule{}, errs.E(errs.Invalid, `rule %d: action must be "publish", "subscribe" or "receive", is %q`, n, r.Action)
+}
+
+// describe writes rules for the audit record.
+func describe(rules []Rule) []string {
+	var all []string
+	for _, r := range rules {
+		what := "allow "
+		if r.Deny {
+			what = "deny "
+		}
+		all = append(all, what+r.Action+" "+r.Filter)
+	}
+	return all
+}
+
+// parseRules returns all rules, or every mistake in them.
+func parseRules(rules []Rule) ([]auth.Rule, error) {
+	var bad mistakes
+	if len(rules) > maxRules {
+		return nil, errs.E(errs.Invalid, "rules must be at most %d, are %d", maxRules, len(rules))
+	}
+	parsed := make([]auth.Rule, 0, len(rules))
+	for i, rule := range rules {
+		p, err := rule.parse(i + 1)
+		bad.add(err)
+		parsed = append(parsed, p)
+	}
+	return parsed, bad.err()
+}
+
+// Principal returns who the user is when it connects.
+func (u User) Principal() auth.Principal {
+	return auth.Principal{Org: u.Org, Kind: auth.User, ID: u.Name}
+}
+
+const userColumns = `org, name, disabled, rules, created_at`
+
+func (u *User) scan(row scanner) error {
+	var created int64
+	var rules string
+	if err := row.Scan(&u.Org, &u.Name, &u.Disabled, &rules, &created); err != nil {
+		return err
+	}
+	u.Created = fromMicros(created)
+	return decodeRules(rules, &u.Rules)
+}
+
+// decodeRules reads stored rules.
+func decodeRules(s string, rules *[]Rule) error {
+	return wrap("decode rules", json.Unmarshal([]byte(s), rules))
+}
+
+func noUser(name string) error { return errs.E(errs.NotFound, "user %q not found", name) }
+
+// CreateUser creates a user and returns the password, which is never shown
+// again.
+func (r *Registry) CreateUser(ctx context.Context, a Actor, u User) (User, secret.String, error) {
+	if err := a.mayManage(u.Org); err != nil {
+		return User{}, secret.String{}, err
+	}
+	var bad mistakes
+	bad.add(checkUserName(u.Name))
+	if len(u.Rules) == 0 {
+		u.Rules = everything()
+	}
+	_, err := parseRules(u.Rules)
+	bad.add(err)
+	if err := bad.err(); err != nil {
+		return User{}, secret.String{}, err
+	}
+	u.Disabled, u.Created = false, r.now()
+	password := newToken()
+	err = r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+		return effect{org: u.Org, action: "user.create", target: u.Name, detail: map[string]any{"rules": describe(u.Rules)},
+			affected: []auth.Principal{u.Principal()}}, r.insertUser(ctx, tx, u, password)
+	})
+	if err != nil {
+		return User{}, secret.String{}, err
+	}
+	return u, password, nil
+}
+
+func (r *Registry) insertUser(ctx context.Context, tx *store.Tx, u User, password secret.String) error {
+	o, err := readOrg(ctx, tx, u.Org)
+	if err != nil {
+		return err
+	}
+	if o.Profile != ProfilePlain {
+		return errs.E(errs.Invalid, "organisation %q has profile %q; plain users need one with profile %q",
+			string(o.ID), o.Profile, ProfilePlain)
+	}
+	rules, err := json.Marshal(u.Rules)
+	if err != nil {
+		return fmt.Errorf("encode rules: %w", err)
+	}
+	uid, err := newUID()
+	if err != nil {
+		return err
+	}
+	const q = `INSERT INTO mqtt_user (org, name, uid, token_hash, token_version, rules, created_at)
+		VALUES ($1, $2, $3, $4, 1, $5, $6)`
+	_, err = tx.ExecContext(ctx, q, u.Org, u.Name, uid, hashToken(r.ring, u.Principal(), password), string(rules), micros(u.Created))
+	if store.IsUnique(err) {
+		return errs.E(errs.Conflict, "user %q exists", u.Name)
+	}
+	return wrap("insert user", err)
+}
+
+// Users lists the users of an organisation by name.
+func (r *Registry) Users(ctx context.Context, a Actor, org auth.OrgID, p Page) ([]User, string, error) {
+	if err := r.readable(ctx, a, org); err != nil {
+		return nil, "", err
+	}
+	size, err := p.size()
+	if err != nil {
+		return nil, "", err
+	}
+	key, err := p.after("user", 1)
+	if err != nil {
+		return nil, "", err
+	}
+	const q = `SELECT ` + userColumns + ` FROM mqtt_user WHERE org = $1 AND name > $2 ORDER BY name LIMIT $3`
+	all, err := list[User](ctx, r, q, org, key[0], size+1)
+	if err != nil {
+		return nil, "", err
+	}
+	all, next := cut(all, size, func(u User) string { return cursor("user", u.Name) })
+	return all, next, nil
+}
+
+// User returns one user.
+func (r *Registry) User(ctx context.Context, a Actor, org auth.OrgID, name string) (User, error) {
+	if err := a.mayManage(org); err != nil {
+		return User{}, err
+	}
+	var u User
+	err := r.view(ctx, func(tx *store.Tx) (err error) {
+		if _, err := readOrg(ctx, tx, org); err != nil {
+			return err
+		}
+		const q = `SELECT ` + userColumns + ` FROM mqtt_user WHERE org = $1 AND name = $2`
+		u, err = one[User](tx.QueryRowContext(ctx, q, org, name), noUser(name))
+		return err
+	})
+	return u, err
+}
+
+// changeUser makes one change to one user: query with args behind org and name.
+func (r *Registry) changeUser(ctx context.Context, a Actor, org auth.OrgID, name, action, query string, args ...any) error {
+	if err := a.mayManage(org); err != nil {
+		return err
+	}
+	return r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+		e := effect{org: org, action: action, target: name,
+			affected: []auth.Principal{{Org: org, Kind: auth.User, ID: name}}}
+		if _, err := readOrg(ctx, tx, org); err != nil {
+			return e, err
+		}
+		res, err := tx.ExecContext(ctx, query, append([]any{org, name}, args...)...)
+		return e, found(res, err, noUser(name))
+	})
+}
+
+// SetUserDisabled locks a user out or lets it in again.
+func (r *Registry) SetUserDisabled(ctx context.Context, a Actor, org auth.OrgID, name string, disabled bool) error {
+	const q = `UPDATE mqtt_user SET disabled = $3 WHERE org = $1 AND name = $2`
+	return r.changeUser(ctx, a, org, name, able("user", disabled), q, disabled)
+}
+
+// RotateUserPassword gives a user a new password. The old one is refused from
+// now on, and connections made with it end.
+func (r *Registry) RotateUserPassword(ctx context.Context, a Actor, org auth.OrgID, name string) (secret.String, error) {
+	password := newToken()
+	owner := auth.Principal{Org: org, Kind: auth.User, ID: name}
+	const q = `UPDATE mqtt_user SET token_hash = $3, token_version = token_version + 1 WHERE org = $1 AND name = $2`
+	if err := r.changeUser(ctx, a, org, name, "user.rotate", q, hashToken(r.ring, owner, password)); err != nil {
+		return secret.String{}, err
+	}
+	return password, nil
+}
+
+// DeleteUser deletes a user.
+func (r *Registry) DeleteUser(ctx context.Context, a Actor, org auth.OrgID, name string) error {
+	return r.changeUser(ctx, a, org, name, "user.delete", `DELETE FROM mqtt_user WHERE org = $1 AND name = $2`)
+}

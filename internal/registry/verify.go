@@ -1,0 +1,242 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/big"
+	"strings"
+	"time"
+
+	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/ca"
+	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/profile"
+	"github.com/keepmq/keepmq/internal/secret"
+	"github.com/keepmq/keepmq/internal/store"
+)
+
+var _ auth.Verifier = (*Registry)(nil)
+
+// errRefused is the answer to every credential that is not good. It does not
+// tell why: whoever guesses learns nothing.
+var errRefused = errs.E(errs.Unauthenticated, "the client id, user name, password or certificate is not accepted")
+
+// Why somebody well-formed is refused. These go to the log only.
+var (
+	errDisabled          = errors.New("it or its organisation is disabled")
+	errCertificateEnded  = errors.New("the certificate has ended")
+	errCertificateBad    = errors.New("the certificate was revoked, or was not given to this device")
+	errNotAdministrator  = errors.New("the person may not act in this organisation")
+	errCredentialChanged = errors.New("the credential is no longer good")
+)
+
+// refusals are the reasons that are answers. Any other error is a check that
+// could not be made.
+var refusals = []error{errNobody, errWrong, errDisabled, errCertificateEnded, errCertificateBad, errNotAdministrator,
+	errCredentialChanged, errOtherName, errNoSession, errRefused}
+
+// refuse turns the reason why p is not let in into the answer, and logs it.
+func (r *Registry) refuse(ctx context.Context, p auth.Principal, reason error) error {
+	for _, known := range refusals {
+		if errors.Is(reason, known) {
+			r.log.InfoContext(ctx, "client refused", "org", string(p.Org), "client", p.String(), "err", reason)
+			return errRefused
+		}
+	}
+	if errs.CodeOf(reason) == errs.Denied {
+		// It is who it says it is, and has no place in this organisation's profile.
+		r.log.InfoContext(ctx, "client refused", "org", string(p.Org), "client", p.String(), "err", reason)
+		return reason
+	}
+	r.log.ErrorContext(ctx, "client refused: it could not be checked", "org", string(p.Org), "client", p.String(), "err", reason)
+	return errs.Wrap(errs.Unavailable, reason, "credentials cannot be checked now; try again")
+}
+
+// Verify implements auth.Verifier.
+func (r *Registry) Verify(ctx context.Context, c auth.Credentials) (*auth.Grant, error) {
+	cl, err := parseClaim(c)
+	if err != nil {
+		r.log.InfoContext(ctx, "client refused", "client", clip(c.ClientID), "err", err)
+		return nil, errRefused
+	}
+	g, err := r.verify(ctx, cl)
+	if err != nil {
+		return nil, r.refuse(ctx, cl.principal, err)
+	}
+	return g, nil
+}
+
+func (r *Registry) verify(ctx context.Context, cl claim) (*auth.Grant, error) {
+	if cl.principal.Kind == auth.Person {
+		return r.verifyPerson(ctx, cl)
+	}
+	if cl.cert != nil {
+		// First, so that a device learns nothing about other names.
+		if p, err := ca.PrincipalOf(cl.cert); err != nil || p != cl.principal {
+			return nil, errOtherName
+		}
+	}
+	a, err := r.account(ctx, cl.principal, func(a *account) bool {
+		return !cl.hasToken || checkToken(r.ring, cl.principal, a.hash, cl.token)
+	})
+	if err != nil {
+		return nil, err
+	}
+	ref := auth.Ref{Principal: cl.principal, Client: cl.client}
+	var proofs []string
+	if cl.hasToken {
+		proofs = append(proofs, a.tokenCredential())
+	}
+	if cl.cert != nil {
+		if err := r.checkCertificate(ctx, cl.principal, serialOf(cl.cert)); err != nil {
+			return nil, err
+		}
+		ref.Expires = cl.cert.NotAfter
+		proofs = append(proofs, "cert:"+serialOf(cl.cert))
+	}
+	ref.Credential = strings.Join(proofs, ",")
+	return r.grant(a, ref)
+}
+
+// grant returns the grant of a, unless a is disabled or ref has expired.
+func (r *Registry) grant(a *account, ref auth.Ref) (*auth.Grant, error) {
+	if a.disabled {
+		return nil, errDisabled
+	}
+	if !ref.Expires.IsZero() && !r.clock().Before(ref.Expires) {
+		return nil, errCertificateEnded
+	}
+	return profile.Grant(a.profile, profile.Identity{Ref: ref, Attached: a.attached, Rules: a.rules})
+}
+
+// checkCertificate checks that device p was given the certificate, and that it
+// was not revoked since. That it is ours and in time, TLS has verified.
+func (r *Registry) checkCertificate(ctx context.Context, p auth.Principal, serial string) error {
+	typ, id := p.TypeAndID()
+	const q = `SELECT COUNT(*) FROM device_certificate
+		WHERE serial = $1 AND org = $2 AND type = $3 AND device = $4 AND not_after > $5`
+	var n int
+	err := r.db.View(ctx, func(tx *store.Tx) error {
+		return tx.QueryRowContext(ctx, q, serial, p.Org, typ, id, micros(r.now())).Scan(&n)
+	})
+	if err != nil {
+		return fmt.Errorf("read certificate: %w", err)
+	}
+	number, ok := new(big.Int).SetString(serial, 16)
+	if n != 1 || !ok {
+		return errCertificateBad
+	}
+	revoked, err := r.issuer.Revoked(ctx, number)
+	if err != nil {
+		return fmt.Errorf("ask for revocation: %w", err)
+	}
+	if revoked {
+		return errCertificateBad
+	}
+	return nil
+}
+
+// verifyPerson lets a person in with an access token. An administrator may do
+// in an organisation what its applications may.
+func (r *Registry) verifyPerson(ctx context.Context, cl claim) (*auth.Grant, error) {
+	var s Session
+	return r.personGrant(ctx, cl.principal.Org, cl.client, func(tx *store.Tx) (_ Session, p Person, err error) {
+		s, p, err = r.readSession(ctx, tx, cl.token)
+		return s, p, err
+	})
+}
+
+// personGrant returns the grant in org of the person whose session find finds.
+func (r *Registry) personGrant(ctx context.Context, org auth.OrgID, client string,
+	find func(*store.Tx) (Session, Person, error)) (*auth.Grant, error) {
+	var a *account
+	var expires time.Time
+	var session string
+	err := r.db.View(ctx, func(tx *store.Tx) error {
+		s, p, err := find(tx)
+		if err != nil {
+			return err
+		}
+		if !p.Admin {
+			return errNotAdministrator
+		}
+		o, err := readOrg(ctx, tx, org)
+		if errs.CodeOf(err) == errs.NotFound {
+			return errNotAdministrator
+		}
+		a = &account{principal: auth.Principal{Org: org, Kind: auth.Person, ID: p.ID}, profile: o.Profile, disabled: o.Disabled}
+		expires, session = s.Expires, s.ID
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r.grant(a, auth.Ref{Principal: a.principal, Client: client, Credential: "session:" + session, Expires: expires})
+}
+
+// Renew implements auth.Verifier.
+func (r *Registry) Renew(ctx context.Context, ref auth.Ref) (*auth.Grant, error) {
+	g, err := r.renew(ctx, ref)
+	if err != nil {
+		return nil, r.refuse(ctx, ref.Principal, err)
+	}
+	return g, nil
+}
+
+func (r *Registry) renew(ctx context.Context, ref auth.Ref) (*auth.Grant, error) {
+	if ref.Principal.Kind == auth.Person {
+		return r.renewPerson(ctx, ref)
+	}
+	a, err := r.account(ctx, ref.Principal, func(*account) bool { return true })
+	if err != nil {
+		return nil, err
+	}
+	for proof := range strings.SplitSeq(ref.Credential, ",") {
+		kind, serial, _ := strings.Cut(proof, ":")
+		switch kind {
+		case "token":
+			if proof != a.tokenCredential() {
+				return nil, errCredentialChanged
+			}
+		case "cert":
+			if err := r.checkCertificate(ctx, ref.Principal, serial); err != nil {
+				return nil, err
+			}
+		default:
+			return nil, errCredentialChanged
+		}
+	}
+	return r.grant(a, ref)
+}
+
+func (r *Registry) renewPerson(ctx context.Context, ref auth.Ref) (*auth.Grant, error) {
+	id, ok := strings.CutPrefix(ref.Credential, "session:")
+	if !ok {
+		return nil, errCredentialChanged
+	}
+	return r.personGrant(ctx, ref.Principal.Org, ref.Client, func(tx *store.Tx) (Session, Person, error) {
+		const q = `SELECT ` + sessionColumns + ` FROM person_session WHERE id = $1 AND person = $2`
+		s, err := one[Session](tx.QueryRowContext(ctx, q, id, ref.Principal.ID), errNoSession)
+		if err != nil {
+			return s, Person{}, err
+		}
+		p, err := r.sessionPerson(ctx, tx, s)
+		return s, p, err
+	})
+}
+
+// ApplicationActor returns the actor that an API key and its token stand for,
+// for a face that gets them with every request.
+func (r *Registry) ApplicationActor(ctx context.Context, key string, token secret.String, address string) (Actor, error) {
+	p := auth.Principal{Kind: auth.Application, ID: key}
+	p.Org, _ = orgOfKey(key) // of a malformed key there is no account
+	a, err := r.account(ctx, p, func(a *account) bool { return checkToken(r.ring, p, a.hash, token) })
+	if err == nil && a.disabled {
+		err = errDisabled
+	}
+	if err != nil {
+		return Actor{}, r.refuse(ctx, p, err)
+	}
+	return Actor{Principal: p, Address: address}, nil
+}
