@@ -1,0 +1,131 @@
+package profile
+
+import (
+	"strings"
+
+	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/errs"
+)
+
+// managed are the topics on which a device speaks to device management, after
+// "iotdevice-1/" and, in the organisation, "type/{type}/id/{id}/".
+var managed = [...]string{
+	"mgmt/manage", "mgmt/unmanage", "device/update/location", "add/diag/errorCodes", "clear/diag/errorCodes",
+	"add/diag/log", "clear/diag/log", "notify", "response",
+}
+
+// iot2 gives spec the rights of id in an iot-2 organisation. Retained messages
+// are the platform's own there.
+func iot2(spec *auth.Spec, id Identity) error {
+	var b builder
+	var err error
+	switch id.Ref.Principal.Kind {
+	case auth.Device:
+		err = device(spec, &b)
+	case auth.Gateway:
+		err = gateway(spec, &b, id.Attached)
+	case auth.Application, auth.Person:
+		application(&b)
+		err = scale(spec)
+	case auth.System:
+		application(&b)
+	default:
+		err = errs.E(errs.Denied, "a %v cannot use the topics of an iot-2 organisation", id.Ref.Principal.Kind)
+	}
+	if err == nil {
+		err = b.err
+	}
+	spec.Rules = b.rules
+	return err
+}
+
+// device lets a device send events and receive commands. It names them without
+// its type and id, which are put in, so that it cannot name another's.
+func device(spec *auth.Spec, b *builder) error {
+	typ, id := spec.Principal.TypeAndID()
+	if err := checkDevice(typ, id); err != nil {
+		return err
+	}
+	own := part(typ, id)
+	for _, root := range []string{"iot-2/", "iotdevice-1/", "iotdm-1/"} {
+		spec.Rewrites = append(spec.Rewrites, auth.Rewrite{Client: root, Org: root + own})
+	}
+	b.send(own)
+	b.allow("iot-2/"+own+"cmd/+/fmt/+", auth.Subscribe, auth.Receive)
+	b.allow("iotdm-1/"+own+"#", auth.Subscribe, auth.Receive)
+	return nil
+}
+
+// gateway lets a gateway act for itself and for the devices attached to it. It
+// may subscribe for all, and receives what is theirs.
+func gateway(spec *auth.Spec, b *builder, attached []string) error {
+	b.allow("iot-2/type/+/id/+/cmd/+/fmt/+", auth.Subscribe)
+	b.allow("iot-2/type/+/id/+/mon", auth.Subscribe)
+	b.allow("iotdm-1/#", auth.Subscribe)
+	for i := -1; i < len(attached); i++ {
+		which := spec.Principal.ID
+		if i >= 0 {
+			which = attached[i]
+		}
+		typ, id, _ := strings.Cut(which, ":")
+		if err := checkDevice(typ, id); err != nil {
+			return err
+		}
+		own := part(typ, id)
+		b.send(own)
+		b.allow("iot-2/"+own+"cmd/+/fmt/+", auth.Receive)
+		b.allow("iot-2/"+own+"mon", auth.Receive)
+		b.allow("iotdm-1/"+own+"#", auth.Receive)
+		if i < 0 {
+			b.allow("iot-2/"+own+"notify", auth.Subscribe, auth.Receive)
+		}
+	}
+	return nil
+}
+
+// part returns the levels that stand for a device in the topics of its organisation.
+func part(typ, id string) string { return "type/" + typ + "/id/" + id + "/" }
+
+// send allows the topics on which a device, or a gateway for it, speaks.
+func (b *builder) send(own string) {
+	b.allow("iot-2/"+own+"evt/+/fmt/+", auth.Publish)
+	for _, t := range managed {
+		b.allow("iotdevice-1/"+own+t, auth.Publish)
+	}
+}
+
+// application lets an application send and receive events and commands of all
+// devices, and receive what the platform says about devices and applications.
+func application(b *builder) {
+	b.allow("iot-2/type/+/id/+/evt/+/fmt/+", auth.Publish, auth.Subscribe, auth.Receive)
+	b.allow("iot-2/type/+/id/+/cmd/+/fmt/+", auth.Publish, auth.Subscribe, auth.Receive)
+	for _, f := range [...]string{
+		"iot-2/type/+/id/+/mon",
+		"iot-2/app/+/mon",
+		"iot-2/type/+/id/+/intf/+/evt/state",
+		"iot-2/type/+/id/+/err/data",
+		"iot-2/intf/+/rule/+/evt/trigger",
+		"iot-2/intf/+/rule/+/err/data",
+		"iot-2/thing/type/+/id/+/intf/+/evt/state",
+		"iot-2/thing/type/+/id/+/err/data",
+	} {
+		b.allow(f, auth.Subscribe, auth.Receive)
+	}
+}
+
+// scale makes the connections of a scalable application share what they
+// subscribe to. The group is one that no client can name: it has a slash.
+func scale(spec *auth.Spec) error {
+	c, err := ParseClientID(spec.Client)
+	if err != nil {
+		return err
+	}
+	if c.Kind != auth.Application || c.Org != spec.Principal.Org {
+		return errs.E(errs.Denied, "the client id is not that of an application of the organisation")
+	}
+	if c.Scalable {
+		spec.Shared = "A/" + c.App
+		spec.Separate = c.Instance == ""
+	}
+	return nil
+}

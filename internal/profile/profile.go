@@ -1,0 +1,66 @@
+// Package profile says which topics the clients of an organisation use: it
+// turns an authenticated identity into a Grant.
+//
+// It promises that a Grant follows from the identity alone. What the client says
+// about itself adds nothing to it, and no topic or filter it can choose makes it
+// reach what belongs to another device. It is pure, and does not decide who a
+// client is.
+package profile
+
+import (
+	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/topic"
+)
+
+// The profiles an organisation may have. The names are stored.
+const (
+	IoT2  = "iot-2" // devices, gateways and applications with the topics of the Watson IoT Platform
+	Plain = "plain" // users with rules of their own and topics of their choice
+)
+
+// An Identity is an authenticated client, and what its rights follow from.
+type Identity struct {
+	Ref      auth.Ref
+	Attached []string    // of a gateway in an iot-2 organisation: "type:id" of every device attached to it
+	Rules    []auth.Rule // of a user in a plain organisation, with templates
+}
+
+// Grant returns what the client may do in its organisation, which has the given
+// profile. An identity that has no place in it is refused.
+func Grant(profile string, id Identity) (*auth.Grant, error) {
+	spec := auth.Spec{Ref: id.Ref}
+	var err error
+	switch profile {
+	case IoT2:
+		err = iot2(&spec, id)
+	case Plain:
+		err = plain(&spec, id)
+	default:
+		err = errs.E(errs.Denied, "the organisation has an unknown profile")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return auth.NewGrant(spec), nil
+}
+
+// A builder collects rules that allow.
+type builder struct {
+	rules []auth.Rule
+	err   error // the first one
+}
+
+// allow lets the client do the actions on the topics that filter matches.
+func (b *builder) allow(filter string, actions ...auth.Action) {
+	f, err := topic.ParseFilter(filter)
+	if err != nil {
+		if b.err == nil {
+			b.err = err
+		}
+		return
+	}
+	for _, a := range actions {
+		b.rules = append(b.rules, auth.Rule{Action: a, Filter: f})
+	}
+}
