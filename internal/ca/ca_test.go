@@ -2,10 +2,12 @@ package ca_test
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/pem"
 	"path/filepath"
 	"testing"
 
@@ -68,7 +70,7 @@ func count(t testing.TB, db store.DB, query string, args ...any) (n int) {
 	return n
 }
 
-func exec(t testing.TB, db store.DB, query string, args ...any) {
+func run(t testing.TB, db store.DB, query string, args ...any) {
 	t.Helper()
 	err := db.Update(context.Background(), func(tx *store.Tx) error {
 		_, err := tx.ExecContext(context.Background(), query, args...)
@@ -82,4 +84,23 @@ func exec(t testing.TB, db store.DB, query string, args ...any) {
 func verifyClient(c *ca.CA, cert *x509.Certificate) error {
 	_, err := cert.Verify(x509.VerifyOptions{Roots: c.ClientAuthorities(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	return err
+}
+
+func rootOf(t testing.TB, c *ca.CA) *x509.Certificate {
+	t.Helper()
+	block, _ := pem.Decode(c.RootPEM())
+	root, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+func scalarOf(t testing.TB, key crypto.PrivateKey) []byte {
+	t.Helper()
+	b, err := key.(*ecdsa.PrivateKey).Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
