@@ -89,8 +89,8 @@ type Delivery struct {
 // A Sink receives for a session that is held. Its methods must return at once
 // and may be called from any goroutine. They may be called before Claim returns.
 //
-// They, and the done functions given to an Engine, may call Ack, Release and
-// Forget. They must not call what may wait for the engine: it waits for them.
+// They, and the done functions given to an Engine, may call Ack and
+// Release. They must not call what may wait for the engine: it waits for them.
 type Sink interface {
 	// Deliver hands over a message that is not queued: QoS 0, or any QoS for a
 	// session that is not persistent. m is valid only during the call. One that

@@ -1,0 +1,286 @@
+package embedded
+
+import (
+	"context"
+	"sync"
+
+	"github.com/keepmq/keepmq/internal/engine"
+	"github.com/keepmq/keepmq/internal/errs"
+)
+
+// A publication is a message on its way to disk.
+type publication struct {
+	o      *org
+	from   *handle // nil: a sender without a session
+	done   func(error)
+	number uint64
+	size   int64 // of the message, as queues count it
+	cost   int   // what it counts against Limits.Pending
+
+	expires  int64
+	retain   bool   // as published
+	qos      byte   // as published
+	retains  bool   // it is, or clears, the retained message of its topic
+	topic    string // with retains
+	packetID uint16 // to be recorded; 0: none
+
+	message *engine.Message // a copy, if somebody needs one from memory; nil otherwise
+	sealed  []byte
+	kept    []target // sessions that queue it; room is reserved in each
+	live    []target // sessions that get it when it is durable: QoS 2 only
+	more    []target // likewise
+
+	inline  bool            // the message stands in its only entry
+	offsets []engine.Offset // of the entries in kept; 0: none
+	one     [1]engine.Offset
+	wait    bool
+}
+
+// Publish routes a message of a sender without a session.
+func (e *Engine) Publish(ctx context.Context, m *engine.Message, done func(error)) {
+	o, err := e.org(m.Org)
+	if err != nil {
+		tell(done, err)
+		return
+	}
+	o.publish(ctx, nil, o.match(m.Topic, nil, 0), m, 0, done)
+}
+
+// Publish routes a message.
+func (h *handle) Publish(ctx context.Context, m *engine.Message, packetID uint16, done func(error)) {
+	switch o := h.s.o; {
+	case !h.held():
+		tell(done, engine.ErrLost)
+	case m.Org != o.id:
+		tell(done, errs.E(errs.Denied, "a message must stay in its organisation"))
+	case packetID != 0 && h.s.persistent && h.recorded(packetID):
+		o.e.loop.barrier(done)
+	default:
+		if !h.s.persistent {
+			packetID = 0
+		}
+		o.publish(ctx, h, h.match(m.Topic), m, packetID, done)
+	}
+}
+
+func (h *handle) recorded(packetID uint16) bool {
+	_, ok := h.received[packetID]
+	return ok
+}
+
+func tell(done func(error), err error) {
+	if done != nil {
+		done(err)
+	}
+}
+
+// publish delivers m to whoever gets it from memory, and sends it to the loop
+// if anything of it is to be kept.
+func (o *org) publish(ctx context.Context, h *handle, to *match, m *engine.Message, packetID uint16, done func(error)) {
+	if !m.Retain && packetID == 0 && (m.QoS == 0 || len(to.kept)+len(to.groups) == 0) {
+		o.pass(h, to, m)
+		tell(done, nil)
+		return
+	}
+	p := &publication{
+		o: o, from: h, done: done, size: sizeOf(m), expires: millis(m.Expires),
+		retain: m.Retain, qos: m.QoS, retains: m.Retain, packetID: packetID, wait: m.QoS > 0,
+	}
+	if err := p.address(to, m); err != nil {
+		tell(done, err)
+		return
+	}
+	if !p.retains && packetID == 0 && len(p.kept) == 0 {
+		p.deliver(m)
+		tell(done, nil)
+		return
+	}
+	if err := p.prepare(ctx, m); err != nil {
+		p.unreserve()
+		tell(done, err)
+		return
+	}
+	if packetID == 0 {
+		// A QoS 2 message is delivered when its identifier is recorded, so that
+		// it is delivered once; any other goes out now.
+		p.deliver(m)
+	} else {
+		if h.received == nil {
+			h.received = map[uint16]struct{}{}
+		}
+		h.received[packetID] = struct{}{}
+	}
+	p.send()
+}
+
+// pass delivers a message that nobody keeps. It does not allocate.
+func (o *org) pass(h *handle, to *match, m *engine.Message) {
+	deliverAll(to.live, m)
+	if m.QoS > 0 {
+		return
+	}
+	deliverAll(to.kept, m)
+	var from *session
+	if h != nil {
+		from = h.s
+	}
+	for _, g := range to.groups {
+		if t, _, ok, _ := g.choose(m, from, 0); ok {
+			t.deliver(m)
+		}
+	}
+}
+
+func deliverAll(to []target, m *engine.Message) {
+	for i := range to {
+		to[i].deliver(m)
+	}
+}
+
+// address decides who gets the message, and reserves room in every queue that
+// must keep it: in all of them or in none.
+func (p *publication) address(to *match, m *engine.Message) error {
+	var from *session
+	if p.from != nil {
+		from = p.from.s
+	}
+	p.live = to.live
+	p.kept = to.kept
+	if m.QoS == 0 {
+		p.more, p.kept = to.kept, nil
+	}
+	if p.split() {
+		p.more, p.kept = nil, nil
+		for _, t := range to.kept {
+			if min(m.QoS, t.qos) == 0 {
+				p.more = append(p.more, t)
+			} else {
+				p.kept = append(p.kept, t)
+			}
+		}
+	}
+	for i := range p.kept {
+		if !p.kept[i].s.reserve(p.size) {
+			p.kept = p.kept[:i]
+			p.unreserve()
+			return errQueueFull()
+		}
+	}
+	for _, g := range to.groups {
+		t, kept, ok, full := g.choose(m, from, p.size)
+		switch {
+		case kept:
+			p.kept = append(p.kept[:len(p.kept):len(p.kept)], t)
+		case ok:
+			p.more = append(p.more[:len(p.more):len(p.more)], t)
+		case full:
+			p.unreserve()
+			return errQueueFull()
+		}
+	}
+	return nil
+}
+
+func errQueueFull() error {
+	return errs.Wrap(errs.Exhausted, engine.ErrQueueFull, "the queue of a receiver is full")
+}
+
+// split reports whether a persistent session gets the message at QoS 0.
+func (p *publication) split() bool {
+	for i := range p.kept {
+		if p.kept[i].qos == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *publication) unreserve() {
+	for i := range p.kept {
+		p.kept[i].s.unreserve(p.size)
+	}
+	p.kept = nil
+}
+
+func (p *publication) deliver(m *engine.Message) {
+	deliverAll(p.live, m)
+	deliverAll(p.more, m)
+	p.live, p.more = nil, nil
+}
+
+var plaintexts = sync.Pool{New: func() any { return new([]byte) }}
+
+// prepare checks that the message can be kept, waits for its turn and seals it.
+func (p *publication) prepare(ctx context.Context, m *engine.Message) error {
+	e := p.o.e
+	if err := e.health.refusal(); err != nil {
+		return err
+	}
+	if p.retains {
+		p.topic = m.Topic.String()
+	}
+	p.cost = 256 + int(p.size) + 96*len(p.kept)
+	if err := e.loop.admit(ctx, p.cost); err != nil {
+		return err
+	}
+	if len(p.kept) > 0 || p.retains && len(m.Payload) > 0 {
+		s, err := p.o.seal(ctx)
+		if err != nil {
+			e.loop.readmit(p.cost)
+			return err
+		}
+		p.number = e.number()
+		plain := plaintexts.Get().(*[]byte)
+		*plain = appendMessage((*plain)[:0], m)
+		p.sealed = s.Seal(make([]byte, 0, len(*plain)+64), *plain, additional(sealMessage, p.o.id, p.number))
+		plaintexts.Put(plain)
+	}
+	if p.retains || p.packetID != 0 || p.heldTarget() {
+		p.message = cloneMessage(m)
+	}
+	return nil
+}
+
+// heldTarget reports whether a session that queues the message is held, and so
+// will read it at once.
+func (p *publication) heldTarget() bool {
+	for i := range p.kept {
+		if p.kept[i].s.holder.Load() != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// send hands the publication to the loop. done is p's from here on.
+func (p *publication) send() {
+	l, done := p.o.e.loop, p.done
+	if !p.wait {
+		p.done = nil
+	}
+	wait := p.wait
+	if p.retains {
+		p.o.retained.Lock()
+		p.o.retained.pending[p.topic] = p
+	}
+	ok := l.enqueue(p)
+	if p.retains {
+		if !ok {
+			delete(p.o.retained.pending, p.topic)
+		}
+		p.o.retained.Unlock()
+	}
+	switch {
+	case !ok:
+		p.unreserve()
+		l.readmit(p.cost)
+		tell(done, errClosed())
+	case !wait:
+		tell(done, nil)
+	}
+}
+
+// sizeOf returns what a message counts against the bytes of a queue.
+func sizeOf(m *engine.Message) int64 {
+	return int64(len(m.Payload) + len(m.Topic.String()) + len(m.Properties) + 64)
+}

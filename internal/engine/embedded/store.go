@@ -1,0 +1,151 @@
+package embedded
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// storeFormat is the version of all that is in a folder. It is raised when a
+// version of keys or records is added, so that an older KeepMQ refuses the
+// folder rather than overlook what it does not know.
+const storeFormat = 1
+
+// pebbleFormat is the version of Pebble's own files. It is raised on purpose,
+// not by an upgrade of the library.
+const pebbleFormat = pebble.FormatWALSyncChunks
+
+// epochBits is how many numbers one run of the engine has to give. Every run
+// begins a new epoch, so that no number is ever given twice, whatever the last
+// run could not tell.
+const epochBits = 40
+
+const advice = "start the version of KeepMQ that wrote it, or restore a backup made by this version"
+
+// openStore opens the Pebble store.
+func (e *Engine) openStore() error {
+	o := &pebble.Options{
+		FS:                          e.fs,
+		CacheSize:                   e.limits.Cache,
+		MemTableSize:                32 << 20,
+		MemTableStopWritesThreshold: 4,
+		FormatMajorVersion:          pebbleFormat,
+		Logger:                      pebbleLogger{e.health},
+		EventListener: &pebble.EventListener{
+			BackgroundError: e.health.background,
+			DataCorruption: func(i pebble.DataCorruptionInfo) {
+				e.health.fail(fmt.Errorf("damaged file: %s", i))
+			},
+			WriteStallBegin: func(i pebble.WriteStallBeginInfo) {
+				e.log.Warn("the message store cannot keep up; publishers wait", "why", i.Reason)
+			},
+		},
+	}
+	db, err := pebble.Open(e.dir, o)
+	switch {
+	case err != nil && strings.Contains(err.Error(), "unknown format major version"):
+		return fmt.Errorf("the folder was written by a newer version: %s: %w", advice, err)
+	case err != nil:
+		return err
+	}
+	e.db = db
+	if err := errors.Join(e.health.failure(), e.beginEpoch()); err != nil {
+		return errors.Join(err, e.closeStore())
+	}
+	e.checkSpace()
+	return nil
+}
+
+// beginEpoch checks the format of the folder and begins a new epoch of numbers.
+func (e *Engine) beginEpoch() error {
+	format, err := e.metaNumber("format")
+	if err != nil {
+		return err
+	}
+	if format > storeFormat {
+		return fmt.Errorf("the folder has message format %d, and this version knows formats up to %d: %s", format, storeFormat, advice)
+	}
+	epoch, err := e.metaNumber("epoch")
+	if err != nil {
+		return err
+	}
+	epoch++
+	if epoch >= 1<<(64-epochBits) {
+		return errors.New("the folder was opened too often: no numbers are left")
+	}
+	b := e.db.NewBatch()
+	defer b.Close()
+	for name, v := range map[string]uint64{"format": storeFormat, "epoch": epoch} {
+		if err := b.Set(metaKey(name), binary.BigEndian.AppendUint64(nil, v), nil); err != nil {
+			return err
+		}
+	}
+	if err := b.Commit(pebble.Sync); err != nil {
+		return err
+	}
+	e.numbers.Store(epoch << epochBits)
+	return e.health.failure()
+}
+
+// metaNumber returns a number that concerns the whole store, 0 if it is not there.
+func (e *Engine) metaNumber(name string) (uint64, error) {
+	v, closer, err := e.db.Get(metaKey(name))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read %s: %w", name, err)
+	}
+	defer closer.Close()
+	r := reader{b: v}
+	n := r.uint64()
+	return n, r.end()
+}
+
+// closeTimeout is how long a store that has failed may take to close.
+const closeTimeout = 5 * time.Second
+
+// closeStore closes the store. One that has failed may never let go of its own
+// locks: it gets some time, and then is left to the end of the process.
+func (e *Engine) closeStore() error {
+	closed := make(chan error, 1)
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				closed <- fmt.Errorf("close message store: %v", p)
+			}
+		}()
+		closed <- e.db.Close()
+	}()
+	if e.health.failure() == nil {
+		select {
+		case err := <-closed:
+			return errors.Join(err, e.health.failure())
+		case <-e.health.failing():
+		}
+	}
+	select {
+	case err := <-closed:
+		return errors.Join(e.health.failure(), err)
+	case <-time.After(closeTimeout):
+		return e.health.failure()
+	}
+}
+
+// checkSpace looks whether there is room on the disk, before it is too late: a
+// store that meets a full disk while it writes has failed.
+func (e *Engine) checkSpace() {
+	u, err := e.fs.GetDiskUsage(e.dir)
+	if err != nil {
+		return // not every file system can tell
+	}
+	reserve := uint64(e.limits.Reserve)
+	if e.health.full.Load() {
+		reserve += reserve / 4 // so that it does not go to and fro
+	}
+	e.health.setFull(u.AvailBytes < reserve, u.AvailBytes)
+}

@@ -1,0 +1,128 @@
+package embedded
+
+import (
+	"context"
+
+	"github.com/keepmq/keepmq/internal/engine"
+	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/topic"
+)
+
+// subscribe is what Subscribe does.
+type subscribe struct {
+	waiter
+	h       *handle
+	subs    []engine.Subscription
+	existed []bool
+}
+
+// Subscribe adds or replaces subscriptions.
+func (h *handle) Subscribe(ctx context.Context, subs []engine.Subscription) ([]bool, error) {
+	for i := range subs {
+		if subs[i].QoS > 2 || subs[i].Filter.String() == "" {
+			return nil, errs.E(errs.Invalid, "a subscription needs a filter and a QoS of 0, 1 or 2")
+		}
+	}
+	op := &subscribe{waiter: newWaiter(), h: h, subs: subs, existed: make([]bool, len(subs))}
+	if err := h.s.o.e.loop.do(ctx, op, op.waiter); err != nil {
+		return nil, err
+	}
+	return op.existed, nil
+}
+
+func (c *subscribe) run(l *loop) {
+	s := c.h.s
+	if !c.h.held() {
+		c.result <- engine.ErrLost
+		return
+	}
+	if err := l.e.health.refusal(); err != nil && s.persistent {
+		c.result <- err
+		return
+	}
+	for i := range c.subs {
+		c.existed[i] = l.subscribe(s, c.subs[i])
+	}
+	if s.persistent {
+		l.wait(c)
+	} else {
+		c.result <- nil
+	}
+}
+
+// subscribe puts one subscription into effect and keeps it. It is in effect
+// before it is durable; who asked for it hears of it when it is both.
+func (l *loop) subscribe(s *session, in engine.Subscription) (existed bool) {
+	name := subName{in.Group, in.Filter.String()}
+	old := s.subs[name]
+	if old != nil && old.Subscription == in {
+		return true // clients subscribe again whenever they connect
+	}
+	l.enter(s, name, in, old)
+	if s.persistent {
+		l.key = subKey(l.key[:0], s.o.id, s.number, name)
+		l.value = appendSub(l.value[:0], &in)
+		l.building.set(l.key, l.value)
+	}
+	return old != nil
+}
+
+// enter puts a subscription into effect, in place of old if that is not nil.
+func (l *loop) enter(s *session, name subName, in engine.Subscription, old *sub) {
+	n := &sub{s: s, Subscription: in}
+	if in.ID != 0 {
+		n.ids = []uint32{in.ID}
+	}
+	if s.subs == nil {
+		s.subs = map[subName]*sub{}
+	}
+	s.subs[name] = n
+	s.o.addSub(n, old)
+	if old == nil {
+		l.e.subs.Add(1)
+	}
+}
+
+// unsubscribe is what Unsubscribe does.
+type unsubscribe struct {
+	waiter
+	h       *handle
+	name    subName
+	existed bool
+}
+
+// Unsubscribe removes a subscription.
+func (h *handle) Unsubscribe(ctx context.Context, f topic.Filter, group string) (bool, error) {
+	op := &unsubscribe{waiter: newWaiter(), h: h, name: subName{group, f.String()}}
+	if err := h.s.o.e.loop.do(ctx, op, op.waiter); err != nil {
+		return false, err
+	}
+	return op.existed, nil
+}
+
+func (c *unsubscribe) run(l *loop) {
+	s := c.h.s
+	if !c.h.held() {
+		c.result <- engine.ErrLost
+		return
+	}
+	if err := l.failed(); err != nil && s.persistent {
+		c.result <- err
+		return
+	}
+	if old := s.subs[c.name]; old != nil {
+		c.existed = true
+		delete(s.subs, c.name)
+		s.o.removeSub(old)
+		l.e.subs.Add(-1)
+		if s.persistent {
+			l.key = subKey(l.key[:0], s.o.id, s.number, c.name)
+			l.building.delete(l.key)
+		}
+	}
+	if s.persistent {
+		l.wait(c)
+	} else {
+		c.result <- nil
+	}
+}
