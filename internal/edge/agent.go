@@ -1,0 +1,2 @@
+// Package edge is the agent.
+package edge
