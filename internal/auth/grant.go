@@ -76,6 +76,7 @@ func NewGrant(s Spec) *Grant {
 	for _, r := range s.Rules {
 		lists[r.Action] = append(lists[r.Action], r)
 	}
+	s.Rules = nil // they are in the lists now
 	g := &Grant{spec: s}
 	for a, list := range lists {
 		g.rules[a] = newRuleSet(list)
