@@ -1,0 +1,94 @@
+// Package api is the REST face of KeepMQ: everything under /api/v1, and the two
+// health checks.
+//
+// It promises that every answer of an operation is JSON that the OpenAPI
+// document at /api/v1/openapi.json describes, and every refusal a problem
+// document (RFC 9457) that says what is wrong without telling what the caller
+// may not know. A request is authenticated before any of it is read, and what
+// it may do is decided by the registry alone.
+//
+// It has no listener. The server in front of it must speak TLS only and set
+// ReadHeaderTimeout (10 s), ReadTimeout (30 s), IdleTimeout (2 min) and
+// MaxHeaderBytes (16 KiB); it must ask for client certificates without
+// requiring them (tls.VerifyClientCertIfGiven) for /api/v1/renew to work. It
+// must not set a WriteTimeout when it also serves the console, whose event
+// stream has no end; the operations here bound themselves.
+package api
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/keepmq/keepmq/internal/audit"
+	"github.com/keepmq/keepmq/internal/registry"
+)
+
+const (
+	base    = "/api/v1"
+	maxBody = 64 << 10         // bytes of a request body; a certificate request needs about 2,000
+	maxURL  = 4 << 10          // bytes of path and query
+	maxTime = 30 * time.Second // for one operation
+)
+
+// A Config names the parts the API stands on.
+type Config struct {
+	Registry *registry.Registry
+	Audit    *audit.Log
+	CA       []byte                      // certificates of our authorities, PEM; given to everyone
+	Ready    func(context.Context) error // nil when the server can do its work; nil func: always
+	Log      *slog.Logger
+	Version  string // of the server, for the OpenAPI document
+}
+
+type server struct {
+	registry *registry.Registry
+	audit    *audit.Log
+	ca       []byte
+	ready    func(context.Context) error
+	log      *slog.Logger
+	openapi  []byte
+}
+
+// New returns the handler for /api/, /healthz and /readyz.
+func New(c Config) http.Handler {
+	s := &server{registry: c.Registry, audit: c.Audit, ca: c.CA, ready: c.Ready, log: c.Log}
+	if s.ready == nil {
+		s.ready = func(context.Context) error { return nil }
+	}
+	mux := http.NewServeMux()
+	s.routes(mux, humago.NewWithPrefix(mux, base, document(c.Version)))
+	return s.wrap(mux)
+}
+
+// document is the frame of the OpenAPI document. No page that shows it is
+// served: the ready-made ones load scripts of third parties.
+func document(version string) huma.Config {
+	return huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{
+				Title:       "KeepMQ",
+				Version:     version,
+				Description: "Organisations, device types, devices, API keys and the record of their changes.",
+			},
+			Servers: []*huma.Server{{URL: base}},
+			Components: &huma.Components{
+				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
+				SecuritySchemes: map[string]*huma.SecurityScheme{
+					"person":      {Type: "http", Scheme: "bearer", Description: "The access token of a person, from sign-in."},
+					"application": {Type: "http", Scheme: "basic", Description: "An API key and its token; good for its own organisation."},
+					"device":      {Type: "mutualTLS", Description: "The device's present certificate."},
+				},
+			},
+		},
+		Formats:                      map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
+		DefaultFormat:                "application/json",
+		RejectUnknownQueryParameters: true,
+		Transformers:                 []huma.Transformer{hideValues},
+	}
+}

@@ -1,0 +1,130 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/keepmq/keepmq/internal/audit"
+	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/registry"
+)
+
+// AuditEvent is what happened.
+type AuditEvent struct {
+	Number  int64          `json:"number" doc:"Its place in the record, from 0."`
+	Time    time.Time      `json:"time"`
+	Org     string         `json:"org,omitempty"`
+	Actor   string         `json:"actor" doc:"Who did it, as kind:org:id."`
+	Action  string         `json:"action"`
+	Target  string         `json:"target,omitempty"`
+	Detail  map[string]any `json:"detail,omitempty"`
+	Address string         `json:"address,omitempty" doc:"Where the request came from."`
+	Request string         `json:"request,omitempty" doc:"The X-Request-Id of the request."`
+}
+
+func auditEvent(r audit.Record) AuditEvent {
+	return AuditEvent{Number: r.Seq, Time: r.Time.UTC(), Org: string(r.Org), Actor: r.Actor, Action: r.Action,
+		Target: r.Target, Detail: r.Detail, Address: r.Address, Request: r.RequestID}
+}
+
+func (s *server) listAudit(ctx context.Context, actor registry.Actor, in *struct {
+	InPage
+	Org string `query:"org" pattern:"^[a-z0-9]{6}$" patternDescription:"an organisation id" doc:"Only this organisation. An administrator who names none gets everything."`
+}) (*body[list[AuditEvent]], error) {
+	page := audit.Page{Limit: in.Limit, After: in.After}
+	org := auth.OrgID(in.Org)
+	if org == "" && !actor.Admin {
+		org = actor.Principal.Org
+	}
+	if err := ownOrg(actor, org); err != nil {
+		return nil, err
+	}
+	var records []audit.Record
+	var next string
+	var err error
+	switch {
+	case org != "":
+		records, next, err = s.audit.Events(ctx, org, page) // an organisation that was deleted keeps its record
+	case actor.Admin:
+		records, next, err = s.audit.AllEvents(ctx, page)
+	default:
+		err = errs.E(errs.Denied, "only an administrator may read the whole record")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return newList(records, next, auditEvent), nil
+}
+
+// AuditCheckpoint is the signed state of the record.
+type AuditCheckpoint struct {
+	Checkpoint  string `json:"checkpoint" doc:"A C2SP checkpoint: keep it elsewhere, to prove later that nothing before it was changed."`
+	VerifierKey string `json:"verifier_key" doc:"The public key of the checkpoints: keep it elsewhere, too."`
+}
+
+// wholeRecord checks that actor may see what covers every organisation.
+func wholeRecord(actor registry.Actor) error {
+	if !actor.Admin {
+		return errs.E(errs.Denied, "only an administrator may read the whole record")
+	}
+	return nil
+}
+
+func (s *server) checkpoint(ctx context.Context, actor registry.Actor, _ *struct{}) (*body[AuditCheckpoint], error) {
+	if err := wholeRecord(actor); err != nil {
+		return nil, err
+	}
+	c, err := s.audit.Checkpoint(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &body[AuditCheckpoint]{Body: AuditCheckpoint{Checkpoint: c, VerifierKey: s.audit.VerifierKey()}}, nil
+}
+
+// exportAudit streams the record, which may be long. What fails before the
+// first line is a problem document; what fails later cuts the answer, which the
+// verifier notices.
+func (s *server) exportAudit(_ context.Context, actor registry.Actor, _ *struct{}) (*huma.StreamResponse, error) {
+	if err := wholeRecord(actor); err != nil {
+		return nil, err
+	}
+	return &huma.StreamResponse{Body: func(ctx huma.Context) {
+		r, w := humago.Unwrap(ctx)
+		out := &lasting{w: w, rc: http.NewResponseController(w)}
+		err := s.audit.Export(r.Context(), out)
+		switch {
+		case err == nil:
+		case !out.begun:
+			s.problem(r.Context(), err).write(w)
+		default:
+			s.log.ErrorContext(r.Context(), "audit export cut", "request", requestID(r.Context()), "err", err)
+			panic(http.ErrAbortHandler)
+		}
+	}}, nil
+}
+
+// A lasting answer may take long as a whole, but not for any one of its parts.
+type lasting struct {
+	w     http.ResponseWriter
+	rc    *http.ResponseController
+	begun bool
+}
+
+func (l *lasting) Write(p []byte) (int, error) {
+	if !l.begun {
+		l.begun = true
+		l.w.Header().Set("Content-Type", "application/x-ndjson")
+	}
+	if err := l.rc.SetWriteDeadline(time.Now().Add(maxTime)); err != nil {
+		return 0, err
+	}
+	n, err := io.Copy(l.w, bytes.NewReader(p))
+	return int(n), err
+}

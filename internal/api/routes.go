@@ -1,0 +1,68 @@
+package api
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// routes is every route of the API. Operations of get, create, update, act, end
+// and remove need a caller; those of open do not.
+func (s *server) routes(mux *http.ServeMux, a huma.API) {
+	get(s, a, "/me", "get-me", "Who the caller is", s.me)
+	get(s, a, "/me/sessions", "list-sessions", "List where the caller is signed in", s.listSessions)
+	remove(s, a, "/me/sessions/{id}", "delete-session", "Sign the caller out somewhere", s.deleteSession)
+	create(s, a, "/me/sign-in-codes", "create-sign-in-code", "Make a one-time sign-in code for the caller", s.createSignInCode)
+	open(s, a, "/sign-in", "sign-in", "Exchange a one-time code for an access token", s.signIn)
+	end(s, a, "/sign-out", "sign-out", "End the caller's access token", s.signOut)
+
+	get(s, a, "/orgs", "list-orgs", "List organisations", s.listOrgs)
+	create(s, a, "/orgs", "create-org", "Create an organisation", s.createOrg)
+	get(s, a, "/orgs/{org}", "get-org", "Show an organisation", s.getOrg)
+	update(s, a, "/orgs/{org}", "update-org", "Rename, disable or enable an organisation", s.updateOrg)
+	remove(s, a, "/orgs/{org}", "delete-org", "Delete an organisation and shred its data", s.deleteOrg)
+
+	get(s, a, "/orgs/{org}/types", "list-types", "List device types", s.listTypes)
+	create(s, a, "/orgs/{org}/types", "create-type", "Create a device type", s.createType)
+	get(s, a, "/orgs/{org}/types/{type}", "get-type", "Show a device type", s.getType)
+	remove(s, a, "/orgs/{org}/types/{type}", "delete-type", "Delete a device type that has no devices", s.deleteType)
+
+	get(s, a, "/orgs/{org}/devices", "list-devices", "List devices", s.listDevices)
+	create(s, a, "/orgs/{org}/devices", "create-device", "Create a device; its token is shown once", s.createDevice)
+	get(s, a, "/orgs/{org}/devices/{type}/{id}", "get-device", "Show a device", s.getDevice)
+	update(s, a, "/orgs/{org}/devices/{type}/{id}", "update-device", "Disable or enable a device", s.updateDevice)
+	remove(s, a, "/orgs/{org}/devices/{type}/{id}", "delete-device", "Delete a device", s.deleteDevice)
+	act(s, a, "/orgs/{org}/devices/{type}/{id}/token", "rotate-device-token", "Replace a device's token", s.rotateDeviceToken)
+	create(s, a, "/orgs/{org}/devices/{type}/{id}/enrolments", "create-enrolment", "Make a one-time token with which a device gets its certificate", s.createEnrolment)
+	get(s, a, "/orgs/{org}/devices/{type}/{id}/certificates", "list-certificates", "List a device's certificates", s.listCertificates)
+	remove(s, a, "/orgs/{org}/devices/{type}/{id}/certificates/{serial}", "revoke-certificate", "Revoke one of a device's certificates", s.revokeCertificate)
+
+	get(s, a, "/orgs/{org}/apps", "list-apps", "List API keys", s.listApps)
+	create(s, a, "/orgs/{org}/apps", "create-app", "Create an API key; its token is shown once", s.createApp)
+	get(s, a, "/orgs/{org}/apps/{key}", "get-app", "Show an API key", s.getApp)
+	update(s, a, "/orgs/{org}/apps/{key}", "update-app", "Disable or enable an API key", s.updateApp)
+	remove(s, a, "/orgs/{org}/apps/{key}", "delete-app", "Delete an API key", s.deleteApp)
+	act(s, a, "/orgs/{org}/apps/{key}/token", "rotate-app-token", "Replace an API key's token", s.rotateAppToken)
+
+	get(s, a, "/orgs/{org}/users", "list-users", "List plain MQTT users", s.listUsers)
+	create(s, a, "/orgs/{org}/users", "create-user", "Create a plain MQTT user; its password is shown once", s.createUser)
+	get(s, a, "/orgs/{org}/users/{name}", "get-user", "Show a plain MQTT user", s.getUser)
+	update(s, a, "/orgs/{org}/users/{name}", "update-user", "Disable or enable a plain MQTT user", s.updateUser)
+	remove(s, a, "/orgs/{org}/users/{name}", "delete-user", "Delete a plain MQTT user", s.deleteUser)
+	act(s, a, "/orgs/{org}/users/{name}/password", "rotate-user-password", "Replace a plain MQTT user's password", s.rotateUserPassword)
+
+	open(s, a, "/enrol", "enrol", "Exchange an enrolment token and a certificate request for a certificate", s.enrol)
+	open(s, a, "/renew", "renew", "Renew the certificate that the connection presents", s.renew)
+
+	get(s, a, "/audit", "list-audit", "List audit events, newest first", s.listAudit)
+	get(s, a, "/audit/checkpoint", "get-audit-checkpoint", "The signed state of the audit record", s.checkpoint)
+	get(s, a, "/audit/export", "export-audit", "The audit record and its signed checkpoint, for verification elsewhere", s.exportAudit)
+
+	mux.HandleFunc("GET "+base+"/ca.pem", s.caPEM)
+	mux.HandleFunc("GET "+base+"/openapi.json", s.document)
+	mux.HandleFunc("GET /healthz", s.healthz)
+	mux.HandleFunc("GET /readyz", s.readyz)
+
+	s.openapi, _ = json.Marshal(a.OpenAPI()) // made of our own types: it cannot fail
+}

@@ -1,0 +1,56 @@
+// Package console is the web face of KeepMQ for people.
+//
+// Pages are made on the server and work as plain HTML; one small script of our
+// own keeps readings up to date. It promises that no page loads or runs
+// anything from elsewhere, that nothing a device sends is ever taken for
+// markup, and that a page shows only what the registry lets the person behind
+// it see, at the moment it is shown.
+//
+// It has no listener. The server in front of it must speak TLS only, set
+// ReadHeaderTimeout, and set no WriteTimeout: the stream of readings has no
+// end. It ends when Config.Stop is closed, so close that before Shutdown.
+package console
+
+import (
+	"log/slog"
+	"net/http"
+
+	"github.com/keepmq/keepmq/internal/engine"
+	"github.com/keepmq/keepmq/internal/registry"
+)
+
+// A Config names the parts the console stands on.
+type Config struct {
+	Registry *registry.Registry
+	Engine   engine.Engine
+	Log      *slog.Logger
+	Stop     <-chan struct{} // closed when the server is about to stop; nil: never
+}
+
+type server struct {
+	registry *registry.Registry
+	engine   engine.Engine
+	log      *slog.Logger
+	stop     <-chan struct{}
+	pages    pages
+	assets   map[string]asset
+	streams  streams
+}
+
+// New returns the handler for every path that no other face answers. It fails
+// only if its own templates are broken.
+func New(c Config) (http.Handler, error) {
+	pages, err := parsePages()
+	if err != nil {
+		return nil, err
+	}
+	assets, err := readAssets()
+	if err != nil {
+		return nil, err
+	}
+	s := &server{
+		registry: c.Registry, engine: c.Engine, log: c.Log, stop: c.Stop,
+		pages: pages, assets: assets, streams: streams{person: map[string]int{}},
+	}
+	return s.routes(), nil
+}

@@ -1,0 +1,18 @@
+package console
+
+import "net/http"
+
+// routes is every route of the console. Those made with person need somebody
+// who is signed in.
+func (s *server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /{$}", s.person(s.overview))
+	mux.Handle("GET /events", s.person(s.events))
+	mux.Handle("POST /sign-out", s.person(s.signOut))
+	mux.Handle("GET /sign-in", s.page(s.signInHelp))
+	mux.Handle("GET /sign-in/{code}", s.page(s.signInAsk))
+	mux.Handle("POST /sign-in/{code}", s.page(s.signIn))
+	mux.Handle("GET /assets/{name}", s.page(s.asset))
+	mux.Handle("/", s.page(s.notFound))
+	return s.protect(mux)
+}
