@@ -350,3 +350,13 @@ func (h *memHandle) Close(_ context.Context, k engine.Close) error {
 	}
 	return nil
 }
+
+// queued counts the entries of all queues.
+func (e *memory) queued() (n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, s := range e.sessions {
+		n += len(s.queue)
+	}
+	return n
+}

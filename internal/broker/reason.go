@@ -41,7 +41,7 @@ func returnCode(code mqtt.ReasonCode) mqtt.ReturnCode {
 
 // publishCode returns the reason code of a refused PUBLISH.
 func publishCode(err error) mqtt.ReasonCode {
-	if errors.Is(err, engine.ErrQueueFull) {
+	if errors.Is(err, engine.ErrQueueFull) || errors.Is(err, engine.ErrDiskFull) {
 		return mqtt.QuotaExceeded
 	}
 	switch errs.CodeOf(err) {

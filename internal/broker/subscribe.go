@@ -62,13 +62,14 @@ func (c *conn) subscribeAll(p *mqtt.Subscribe, ack *mqtt.Suback) ([]retainedJob,
 	}
 	var subs []engine.Subscription
 	var at []int
-	fresh := 0
+	fresh := map[subKey]bool{}
 	for i := range p.Subscriptions {
 		s, err := subscription(grant, &p.Subscriptions[i], p.SubscriptionID)
-		if _, known := c.subs[keyOf(&s)]; err == nil && !known {
-			if fresh++; len(c.subs)+fresh > limit {
-				fresh--
+		if _, known := c.subs[keyOf(&s)]; err == nil && !known && !fresh[keyOf(&s)] {
+			if len(c.subs)+len(fresh) >= limit {
 				err = errs.E(errs.Exhausted, "more than %d subscriptions", limit)
+			} else {
+				fresh[keyOf(&s)] = true
 			}
 		}
 		if err != nil {
