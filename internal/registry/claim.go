@@ -50,8 +50,11 @@ func parseClaim(c auth.Credentials) (claim, error) {
 }
 
 func claimOf(c auth.Credentials) (claim, error) {
+	if !c.HasUsername {
+		c.Username = ""
+	}
 	cl := claim{client: c.ClientID, hasToken: c.HasPassword, token: c.Password, cert: c.Certificate}
-	if org, name, ok := strings.Cut(c.Username, "/"); ok && c.HasUsername {
+	if org, name, ok := strings.Cut(c.Username, "/"); ok {
 		return claimUser(cl, org, name)
 	}
 	id, err := profile.ParseClientID(c.ClientID)

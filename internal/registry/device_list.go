@@ -29,39 +29,73 @@ func (f DeviceFilter) check() error {
 }
 
 // query returns the statement that reads limit devices of org behind the
-// position (typ, id). Every condition is a range or an equality of an index, so
-// that a page costs the same in a list of ten and of a million: with a prefix
-// and no type the order is by id, else by type and id.
+// position (typ, id). Its conditions are equalities and one range of an index in
+// whose order it reads, so that a page costs the same in a list of ten and of a
+// million: with a prefix and no type that order is by id, else by type and id.
+// What is compared with an empty string appended is a mere check of what the
+// index found; written so, the planner does not look for another index for it.
 func (f DeviceFilter) query(org auth.OrgID, typ, id string, limit int) (string, []any) {
-	args := []any{org}
-	arg := func(v any) string {
-		args = append(args, v)
-		return fmt.Sprintf("$%d", len(args))
+	q := statement{args: []any{org}, where: []string{"org = $1"}}
+	if f.Disabled != nil && f.Gateway == "" {
+		q.and("disabled = %s", *f.Disabled)
 	}
-	where, order := []string{"org = $1"}, "type, id"
-	if f.Disabled != nil {
-		where = append(where, "disabled = "+arg(*f.Disabled))
-	}
-	if f.Gateway != "" {
-		t, i, _ := strings.Cut(f.Gateway, ":")
-		where = append(where, "gateway_type = "+arg(t), "gateway_id = "+arg(i), "gateway_id <> ''")
-	}
-	if f.Prefix != "" {
-		// Ids are ASCII without "~", which sorts behind all they may contain.
-		where = append(where, "id >= "+arg(f.Prefix), "id < "+arg(f.Prefix+"~"))
-	}
+	order := "type, id"
 	switch {
+	case f.Gateway != "":
+		t, i, _ := strings.Cut(f.Gateway, ":")
+		q.and("gateway_type = %s AND gateway_id = %s AND gateway_id <> ''", t, i)
+		q.and("(type, id) > (%s, %s)", typ, id)
+		if f.Type != "" {
+			q.and("type || '' = %s", f.Type)
+		}
+		if f.Prefix != "" {
+			q.and("id || '' >= %s AND id || '' < %s", f.Prefix, f.Prefix+behind)
+		}
+		if f.Disabled != nil {
+			q.and("disabled = %s", *f.Disabled)
+		}
+	case f.Type != "" && id >= f.Prefix:
+		q.and("type = %s AND id > %s", f.Type, id)
 	case f.Type != "":
-		where = append(where, "type = "+arg(f.Type), "id > "+arg(id))
-		order = "id"
+		q.and("type = %s AND id >= %s", f.Type, f.Prefix)
+	case f.Prefix != "" && id >= f.Prefix:
+		q.and("(id, type) > (%s, %s)", id, typ)
+		order = "id, type"
 	case f.Prefix != "":
-		where = append(where, "(id, type) > ("+arg(id)+", "+arg(typ)+")")
+		q.and("id >= %s", f.Prefix)
 		order = "id, type"
 	default:
-		where = append(where, "(type, id) > ("+arg(typ)+", "+arg(id)+")")
+		q.and("(type, id) > (%s, %s)", typ, id)
 	}
-	return `SELECT ` + deviceColumns + ` FROM device WHERE ` + strings.Join(where, " AND ") +
-		` ORDER BY ` + order + ` LIMIT ` + arg(limit), args
+	if f.Prefix != "" && f.Gateway == "" {
+		q.and("id < %s", f.Prefix+behind)
+	}
+	where := strings.Join(q.where, " AND ")
+	return `SELECT ` + deviceColumns + ` FROM device WHERE ` + where + ` ORDER BY ` + order + ` LIMIT ` + q.arg(limit), q.args
+}
+
+// behind sorts behind everything that an id may contain.
+const behind = "~"
+
+// A statement collects conditions and their arguments.
+type statement struct {
+	where []string
+	args  []any
+}
+
+// arg adds an argument and returns its place.
+func (q *statement) arg(v any) string {
+	q.args = append(q.args, v)
+	return fmt.Sprintf("$%d", len(q.args))
+}
+
+// and adds a condition with a place for each of vs.
+func (q *statement) and(condition string, vs ...any) {
+	places := make([]any, len(vs))
+	for i, v := range vs {
+		places[i] = q.arg(v)
+	}
+	q.where = append(q.where, fmt.Sprintf(condition, places...))
 }
 
 // Devices lists the devices of an organisation that f chooses.

@@ -1,8 +1,10 @@
 package registry
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/ca"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/secret"
 )
@@ -195,4 +198,103 @@ func TestCertificatesAreBounded(t *testing.T) {
 	_, err = w.Certificates(ctx, foreign, org, "t", "d")
 	wantCode(t, err, errs.NotFound)
 	wantCode(t, w.RevokeCertificate(ctx, foreign, org, "t", "d", live[0].Serial), errs.NotFound)
+}
+
+// hooked is an authority that something happens to while it issues.
+type hooked struct {
+	Authority
+	before func() error // an error: it does not issue
+	after  func(*x509.Certificate)
+}
+
+func (h hooked) Issue(ctx context.Context, r ca.Request) (*x509.Certificate, error) {
+	if h.before != nil {
+		if err := h.before(); err != nil {
+			return nil, err
+		}
+	}
+	cert, err := h.Authority.Issue(ctx, r)
+	if err == nil && h.after != nil {
+		h.after(cert)
+	}
+	return cert, err
+}
+
+// with returns a registry of the same store with another authority.
+func (w *world) with(a Authority) *Registry {
+	return New(Config{DB: w.db, Ring: w.ring, Issuer: a, Now: w.clock.now, Log: slog.New(slog.NewTextHandler(w.log, nil))})
+}
+
+// An authority that is down costs the device nothing but time.
+func TestEnrolAgainAfterFailure(t *testing.T) {
+	w := newWorld(t)
+	org, _ := w.simple(t)
+	token, csr := w.newEnrolment(t, org, "t", "d"), newCSR(t)
+	r := w.with(hooked{Authority: w.ca, before: func() error { return errDisk }})
+	_, err := r.Enrol(t.Context(), token, csr, "")
+	wantCode(t, err, errs.Unavailable)
+	_, err = w.Enrol(t.Context(), token, newCSR(t), "")
+	wantCode(t, err, errs.Conflict) // the token is bound already
+	_, err = w.Enrol(t.Context(), token, csr, "")
+	check(t, err)
+}
+
+// A device that is disabled, deleted or not to be noted while its certificate is
+// made does not get it, and the certificate is worthless.
+func TestCertificateThatMustNotGetOut(t *testing.T) {
+	for name, meanwhile := range map[string]func(w *world, org auth.OrgID) (errs.Code, error){
+		"disabled": func(w *world, org auth.OrgID) (errs.Code, error) {
+			return errs.Denied, w.SetDeviceDisabled(t.Context(), w.admin, org, "t", "d", true)
+		},
+		"deleted": func(w *world, org auth.OrgID) (errs.Code, error) {
+			return errs.NotFound, w.DeleteDevice(t.Context(), w.admin, org, "t", "d")
+		},
+		"store fails": func(w *world, _ auth.OrgID) (errs.Code, error) {
+			w.db.fail(errDisk)
+			return errs.Unavailable, nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			org, _ := w.simple(t)
+			token := w.newEnrolment(t, org, "t", "d")
+			var made *x509.Certificate
+			var code errs.Code
+			r := w.with(hooked{Authority: w.ca, after: func(c *x509.Certificate) {
+				made = c
+				var err error
+				code, err = meanwhile(w, org)
+				check(t, err)
+			}})
+			_, err := r.Enrol(t.Context(), token, newCSR(t), "")
+			w.db.fail(nil)
+			wantCode(t, err, code)
+			revoked, err := w.ca.Revoked(t.Context(), made.SerialNumber)
+			check(t, err)
+			if !revoked {
+				t.Error("the certificate is not revoked")
+			}
+			_, err = w.Verify(t.Context(), certLogin(org, "t:d", made))
+			wantCode(t, err, errs.Unauthenticated)
+		})
+	}
+}
+
+// What is deleted here is revoked at the authority too.
+func TestDeletedDeviceIsRevoked(t *testing.T) {
+	w := newWorld(t)
+	org, _ := w.simple(t)
+	cert := w.enrolled(t, org)
+	check(t, w.DeleteDevice(t.Context(), w.admin, org, "t", "d"))
+	if revoked, err := w.ca.Revoked(t.Context(), cert.SerialNumber); err != nil || !revoked {
+		t.Error(revoked, err)
+	}
+	// And the other way round: what the authority alone revoked is refused.
+	w.newDevice(t, Device{Org: org, Type: "t", ID: "d"})
+	cert = w.enrolled(t, org)
+	check(t, w.ca.Revoke(t.Context(), cert.SerialNumber, reasonUnspecified))
+	_, err := w.Verify(t.Context(), certLogin(org, "t:d", cert))
+	wantCode(t, err, errs.Unauthenticated)
+	_, err = w.RenewCertificate(t.Context(), cert, newCSR(t))
+	wantCode(t, err, errs.Unauthenticated)
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -428,4 +429,56 @@ func TestApplicationActor(t *testing.T) {
 	check(t, s.SetApplicationDisabled(ctx, s.admin, s.iot, s.application.Key, true))
 	_, err = s.ApplicationActor(ctx, s.application.Key, s.applicationToken, "")
 	wantCode(t, err, errs.Unauthenticated)
+}
+
+// While others verify without pause, nobody is let in after a change returned.
+func TestNothingOldIsRemembered(t *testing.T) {
+	s := newScene(t)
+	ctx, stop := context.WithCancel(t.Context())
+	c := deviceLogin(s.iot, "t:d", s.device)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				_, _ = s.Verify(ctx, c)
+			}
+		})
+	}
+	for i := range 60 {
+		disabled := i%2 == 0
+		check(t, s.SetDeviceDisabled(t.Context(), s.admin, s.iot, "t", "d", disabled))
+		for range 20 {
+			if _, err := s.Verify(t.Context(), c); (err == nil) == disabled {
+				t.Fatalf("disabled %v: %v", disabled, err)
+			}
+		}
+	}
+	stop()
+	wg.Wait()
+}
+
+func FuzzClaim(f *testing.F) {
+	f.Add("d:abc123:t:d", "use-token-auth", "", true, true)
+	f.Add("A:abc123:x:i", "a-abc123-0123456789", "abc123.messaging.example.org", true, true)
+	f.Add("", "abc123/ann", "", true, true)
+	f.Add("a:abc123:x", "use-access-token", "", true, false)
+	f.Fuzz(func(t *testing.T, client, user, server string, hasUser, hasPassword bool) {
+		if !hasUser {
+			user = ""
+		}
+		cl, err := parseClaim(auth.Credentials{ClientID: client, HasUsername: hasUser, Username: user,
+			HasPassword: hasPassword, ServerName: server})
+		if err != nil {
+			return
+		}
+		if _, err := auth.ParseOrgID(string(cl.principal.Org)); err != nil || !cl.hasToken {
+			t.Fatalf("claim %+v", cl)
+		}
+		if org, ok := orgOfServerName(server); ok && org != cl.principal.Org {
+			t.Fatalf("claim %+v under server name %q", cl, server)
+		}
+		if name := string(cl.principal.Org); !strings.Contains(client, name) && !strings.Contains(user, name) {
+			t.Fatalf("claim %+v comes from nowhere", cl)
+		}
+	})
 }

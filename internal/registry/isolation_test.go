@@ -1,0 +1,163 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/secret"
+)
+
+// A twin is one of two organisations that use the same names, and what it should
+// look like.
+type twin struct {
+	org     auth.OrgID
+	actor   Actor
+	devices map[string]secret.String // "type:id" → its present token
+	blocked map[string]bool
+}
+
+// Two organisations do random things with the same names. Whatever the one
+// does, the other neither sees it nor is touched by it.
+func TestOrganisationsNeverMeet(t *testing.T) {
+	w := newWorld(t)
+	rapid.Check(t, func(rt *rapid.T) {
+		ctx := context.Background()
+		twins := [2]*twin{newTwin(t, w), newTwin(t, w)}
+		reader := w.changes.subscribe()
+		defer w.changes.unsubscribe(reader)
+		rt.Repeat(map[string]func(*rapid.T){
+			"change": func(rt *rapid.T) {
+				i := rapid.IntRange(0, 1).Draw(rt, "who")
+				id := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(rt, "id")
+				what := rapid.SampledFrom([]string{"create", "delete", "rotate", "disable", "enable"}).Draw(rt, "what")
+				if err := twins[i].do(ctx, w, what, id); err != nil {
+					rt.Fatalf("%s %s: %v", what, id, err)
+				}
+				for len(reader.ch) > 0 {
+					if p := <-reader.ch; p.Org != twins[i].org {
+						rt.Fatalf("a change of %v is told about %v", twins[i].org, p)
+					}
+				}
+			},
+			"trespass": func(rt *rapid.T) {
+				i := rapid.IntRange(0, 1).Draw(rt, "who")
+				trespass(ctx, rt, w, twins[i].actor, twins[1-i].org)
+			},
+			"": func(rt *rapid.T) {
+				for i := range twins {
+					if err := twins[i].same(ctx, w, twins[1-i]); err != nil {
+						rt.Fatal(err)
+					}
+				}
+			},
+		})
+	})
+}
+
+func newTwin(t *testing.T, w *world) *twin {
+	t.Helper()
+	org := w.newOrg(t, ProfileIoT2)
+	w.newType(t, org, "t", ClassDevice)
+	p, _ := w.newApplication(t, org)
+	return &twin{org: org, actor: Actor{Principal: p.Principal()}, devices: map[string]secret.String{}, blocked: map[string]bool{}}
+}
+
+// do makes a change with the organisation's own API key, and checks that it
+// succeeds just if it should.
+func (t *twin) do(ctx context.Context, w *world, what, id string) error {
+	_, there := t.devices[id]
+	var token secret.String
+	var err error
+	switch what {
+	case "create":
+		_, token, err = w.CreateDevice(ctx, t.actor, Device{Org: t.org, Type: "t", ID: id})
+		if there {
+			return want(err, errs.Conflict)
+		}
+		t.devices[id], t.blocked[id] = token, false
+		return err
+	case "rotate":
+		token, err = w.RotateDeviceToken(ctx, t.actor, t.org, "t", id)
+		if there && err == nil {
+			t.devices[id] = token
+		}
+	case "delete":
+		err = w.DeleteDevice(ctx, t.actor, t.org, "t", id)
+		delete(t.devices, id)
+	default:
+		err = w.SetDeviceDisabled(ctx, t.actor, t.org, "t", id, what == "disable")
+		t.blocked[id] = what == "disable"
+	}
+	if !there {
+		return want(err, errs.NotFound)
+	}
+	return err
+}
+
+func want(err error, code errs.Code) error {
+	if err == nil || errs.CodeOf(err) != code {
+		return fmt.Errorf("got %v, want code %d", err, code)
+	}
+	return nil
+}
+
+// same checks that the organisation is as it should be, and that the tokens of
+// the other are of no use in it.
+func (t *twin) same(ctx context.Context, w *world, other *twin) error {
+	list, _, err := w.Devices(ctx, t.actor, t.org, DeviceFilter{}, Page{})
+	if err != nil {
+		return err
+	}
+	var got, want []string
+	for _, d := range list {
+		got = append(got, d.ID)
+	}
+	for id, token := range t.devices {
+		want = append(want, id)
+		_, err := w.Verify(ctx, deviceLogin(t.org, "t:"+id, token))
+		if (err == nil) == t.blocked[id] {
+			return fmt.Errorf("device %s, disabled %v: %v", id, t.blocked[id], err)
+		}
+		if _, err := w.Verify(ctx, deviceLogin(other.org, "t:"+id, token)); err == nil {
+			return fmt.Errorf("the token of %s is good in another organisation", id)
+		}
+	}
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		return fmt.Errorf("organisation has %q, want %q", got, want)
+	}
+	return nil
+}
+
+// trespass tries everything in an organisation that is not a's.
+func trespass(ctx context.Context, rt *rapid.T, w *world, a Actor, org auth.OrgID) {
+	tries := map[string]func() error{
+		"org":          func() error { _, err := w.Org(ctx, a, org); return err },
+		"types":        func() error { _, _, err := w.DeviceTypes(ctx, a, org, Page{}); return err },
+		"type":         func() error { _, err := w.DeviceType(ctx, a, org, "t"); return err },
+		"devices":      func() error { _, _, err := w.Devices(ctx, a, org, DeviceFilter{}, Page{}); return err },
+		"device":       func() error { _, err := w.Device(ctx, a, org, "t", "a"); return err },
+		"certificates": func() error { _, err := w.Certificates(ctx, a, org, "t", "a"); return err },
+		"applications": func() error { _, _, err := w.Applications(ctx, a, org, Page{}); return err },
+		"users":        func() error { _, _, err := w.Users(ctx, a, org, Page{}); return err },
+		"create":       func() error { _, _, err := w.CreateDevice(ctx, a, Device{Org: org, Type: "t", ID: "a"}); return err },
+		"rotate":       func() error { _, err := w.RotateDeviceToken(ctx, a, org, "t", "a"); return err },
+		"delete":       func() error { return w.DeleteDevice(ctx, a, org, "t", "a") },
+		"disable":      func() error { return w.SetDeviceDisabled(ctx, a, org, "t", "a", true) },
+		"enrol":        func() error { _, err := w.CreateEnrolment(ctx, a, org, "t", "a", 0); return err },
+	}
+	name := rapid.SampledFrom(slices.Sorted(maps.Keys(tries))).Draw(rt, "try")
+	if err := want(tries[name](), errs.NotFound); err != nil {
+		rt.Fatalf("%s: %v", name, err)
+	}
+	if orgs, _, err := w.Orgs(ctx, a, Page{}); err != nil || len(orgs) != 1 || orgs[0].ID == org {
+		rt.Fatalf("sees %v %v", orgs, err)
+	}
+}
