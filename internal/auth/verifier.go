@@ -30,10 +30,16 @@ type Verifier interface {
 	Verify(ctx context.Context, c Credentials) (*Grant, error)
 
 	// Renew returns the present grant of a client that was verified before, or
-	// a refusal if that principal or that credential is no longer good.
+	// a refusal if that principal or that credential is no longer good. The
+	// refusal carries errs.NotFound if, and only if, the principal does not exist
+	// any more: then what is kept for it must go. With a Ref that has nothing but
+	// a principal, Renew is asked that alone and always refuses; a principal of
+	// AnyKind stands for its organisation.
 	Renew(ctx context.Context, r Ref) (*Grant, error)
 
-	// Changes yields each principal whose grants may have changed, from now on.
-	// On an error changes may have been missed: renew everyone, then call again.
+	// Changes yields each principal whose grants may have changed, from the call
+	// on, not only from the first step of the loop. An error is the last it
+	// yields: changes may have been missed. Call again, then renew everyone. The
+	// sequence is for one loop and ends with ctx.
 	Changes(ctx context.Context) iter.Seq2[Principal, error]
 }
