@@ -224,29 +224,29 @@ func (c *closing) run(l *loop) {
 		c.result <- engine.ErrLost
 		return
 	}
-	l.let(c.h, c.Close)
-	if c.h.s.persistent {
+	if kept := l.let(c.h, c.Close); kept || c.h.s.persistent {
 		l.wait(c)
 	} else {
 		c.result <- nil
 	}
 }
 
-// let lets go of a held session.
-func (l *loop) let(h *handle, c engine.Close) {
+// let lets go of a held session. It reports whether a will is kept.
+func (l *loop) let(h *handle, c engine.Close) (kept bool) {
 	s := h.s
 	now := l.e.now()
 	s.holder.Store(nil)
 	l.e.held.Add(-1)
-	l.closeWill(s.id, c.KeepWill, now)
+	kept = l.closeWill(s.id, c.KeepWill, now)
 	s.release()
 	if !s.persistent || c.Expiry <= 0 {
 		l.end(s)
-		return
+		return kept
 	}
 	s.expiry, s.closed = c.Expiry, now
 	l.store(s)
 	l.expire(s)
+	return kept
 }
 
 // letGo closes what is still held, because the engine is being closed: it was

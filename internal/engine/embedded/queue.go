@@ -12,19 +12,13 @@ import (
 // Read appends queued entries. A session that keeps up is served from memory.
 func (h *handle) Read(ctx context.Context, after engine.Offset, dst []engine.Entry) ([]engine.Entry, error) {
 	s := h.s
-	if !s.persistent {
-		if !h.held() {
-			return dst, engine.ErrLost
-		}
-		return dst, nil
-	}
 	from := after + 1
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !h.held() {
+		return dst, engine.ErrLost
+	}
 	for len(dst) < cap(dst) {
-		if !h.held() {
-			return dst, engine.ErrLost
-		}
 		from = max(from, s.low)
 		if from > s.durable {
 			break

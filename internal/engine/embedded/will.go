@@ -44,23 +44,25 @@ func (c *claim) keepWill(l *loop) {
 	c.o.wills[c.ID] = will{held: true}
 }
 
-// closeWill keeps the will of a session that is let go, or drops it.
-func (l *loop) closeWill(id engine.SessionID, keep bool, now time.Time) {
+// closeWill keeps the will of a session that is let go, or drops it. It reports
+// whether there is one and it is kept.
+func (l *loop) closeWill(id engine.SessionID, keep bool, now time.Time) bool {
 	o, err := l.e.org(id.Owner.Org)
 	if err != nil {
-		return
+		return false
 	}
 	if _, ok := o.wills[id]; !ok {
-		return
+		return false
 	}
 	if !keep {
 		l.dropWill(o, id)
-		return
+		return false
 	}
 	o.wills[id] = will{closed: now}
 	l.key = willKey(l.key[:0], keyClosed, id)
 	l.value = appendNumber(l.value[:0], uint64(millis(now)))
 	l.building.set(l.key, l.value)
+	return true
 }
 
 // dropWill forgets a will, if there is one.

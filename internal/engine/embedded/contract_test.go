@@ -1,0 +1,99 @@
+package embedded_test
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"crypto/sha256"
+	"io"
+	"log/slog"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/engine"
+	"github.com/keepmq/keepmq/internal/engine/embedded"
+	"github.com/keepmq/keepmq/internal/engine/enginetest"
+)
+
+// aead seals with AES-GCM under a key of the organisation.
+type aead struct{ cipher.AEAD }
+
+func (a aead) Seal(dst, plaintext, additional []byte) []byte {
+	n := len(dst)
+	dst = append(dst, make([]byte, a.NonceSize())...)
+	nonce := dst[n:]
+	if _, err := rand.Read(nonce); err != nil {
+		panic(err)
+	}
+	return a.AEAD.Seal(dst, nonce, plaintext, additional)
+}
+
+func (a aead) Open(dst, sealed, additional []byte) ([]byte, error) {
+	if len(sealed) < a.NonceSize() {
+		return nil, io.ErrUnexpectedEOF
+	}
+	return a.AEAD.Open(dst, sealed[:a.NonceSize()], sealed[a.NonceSize():], additional)
+}
+
+func sealer(_ context.Context, org auth.OrgID) (embedded.Sealer, error) {
+	key := sha256.Sum256([]byte("key of " + org))
+	b, err := aes.NewCipher(key[:])
+	if err != nil {
+		return nil, err
+	}
+	g, err := cipher.NewGCM(b)
+	return aead{g}, err
+}
+
+func options(fs vfs.FS) embedded.Options {
+	return embedded.Options{
+		Dir: "data", FS: fs, Sealer: sealer, Log: slog.New(slog.DiscardHandler),
+		Limits: embedded.Limits{Queue: enginetest.Limits.Queue},
+	}
+}
+
+// memory is a store on a disk in memory that forgets what was not synced.
+type memory struct {
+	fs   *vfs.MemFS
+	open *embedded.Engine
+}
+
+func newMemory(t *testing.T) enginetest.Store {
+	m := &memory{fs: vfs.NewCrashableMem()}
+	t.Cleanup(func() { m.Close(t) })
+	return m
+}
+
+func (m *memory) Open(t *testing.T) engine.Engine {
+	t.Helper()
+	m.Close(t)
+	e, err := embedded.Open(context.Background(), options(m.fs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.open = e
+	return e
+}
+
+func (m *memory) Close(t *testing.T) {
+	t.Helper()
+	if m.open == nil {
+		return
+	}
+	if err := m.open.Close(); err != nil {
+		t.Errorf("close: %v", err)
+	}
+	m.open = nil
+}
+
+func (m *memory) Crash(t *testing.T) {
+	t.Helper()
+	after := m.fs.CrashClone(vfs.CrashCloneCfg{})
+	m.Close(t) // changes nothing in what is left after the crash
+	m.fs = after
+}
+
+func TestContract(t *testing.T) { enginetest.Test(t, newMemory) }
