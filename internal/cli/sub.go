@@ -40,9 +40,7 @@ func subCommand(e *env) *cobra.Command {
 			if _, err := conn.Subscribe(c.Context(), subs...); err != nil {
 				return fmt.Errorf("subscribe: %w", err)
 			}
-			if !e.json {
-				e.note("subscribed; end with Ctrl-C")
-			}
+			e.note("subscribed; end with Ctrl-C")
 			return e.receive(c.Context(), conn, count, wait)
 		},
 	}
