@@ -220,6 +220,19 @@ func (b *testBroker) waitFor(n int) []string {
 	return slices.Clone(b.delivered)
 }
 
+// set changes how the broker behaves.
+func (b *testBroker) set(change func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	change()
+}
+
+func (b *testBroker) seen() (delivered, topics []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.delivered), slices.Clone(b.topics)
+}
+
 // start runs an uplink from d to b; stop ends it as gracefully as d allows and
 // returns it.
 func (b *testBroker) start(s *spool, p position) (stop func() *uplink) {

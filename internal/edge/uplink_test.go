@@ -40,8 +40,8 @@ func TestUplink(t *testing.T) {
 	got := b.waitFor(2010)
 	u := stop()
 	wantDelivered(t, got, 2010)
-	if b.topics[0] != "iot-2/evt/cpu/fmt/json" {
-		t.Errorf("topic is %s", b.topics[0])
+	if _, topics := b.seen(); topics[0] != "iot-2/evt/cpu/fmt/json" {
+		t.Errorf("topic is %s", topics[0])
 	}
 	for _, p := range []position{u.position, reload(t, d)} { // the last PUBCOMPs may still be on their way
 		if p.Completed+uint64(len(p.Received)) != 2010 {
@@ -158,15 +158,18 @@ func TestSessionLost(t *testing.T) {
 	const n = 30
 	for at := 4; at < 100; at += 3 {
 		b, d := newBroker(t), newMemDisk()
-		b.loseAt = 2
-		b.cutAt = func(connect int) int { return map[int]int{1: at}[connect] }
+		b.set(func() {
+			b.loseAt = 2
+			b.cutAt = func(connect int) int { return map[int]int{1: at}[connect] }
+		})
 		s, p := openTestSpool(t, d, 1<<20)
 		put(t, s, batchOf(1, n))
 		stop := b.start(s, p)
 		b.wait(func() bool { return b.connects > 1 && b.released[payloads(n, n)[0]] && len(b.held) == 0 })
 		stop()
 		seen := map[string]int{}
-		for _, payload := range b.delivered {
+		delivered, _ := b.seen()
+		for _, payload := range delivered {
 			seen[payload]++
 		}
 		twice := 0
@@ -251,9 +254,10 @@ func TestRefusedForNow(t *testing.T) {
 	stop()
 	slices.Sort(got)
 	wantDelivered(t, got, 5)
-	if tries != 4 {
+	if b.mu.Lock(); tries != 4 {
 		t.Errorf("tried %d times", tries)
 	}
+	b.mu.Unlock()
 }
 
 // TestUplinkAfterLoss: the server was away until the spool overflowed. What is
@@ -272,7 +276,8 @@ func TestUplinkAfterLoss(t *testing.T) {
 	b.waitFor(len(want))
 	stop()
 	var got []string
-	for _, payload := range b.delivered {
+	delivered, _ := b.seen()
+	for _, payload := range delivered {
 		got = append(got, content(t, []byte(payload)))
 	}
 	if !slices.Equal(got, want) {
