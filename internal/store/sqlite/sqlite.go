@@ -98,7 +98,7 @@ func prepareFile(path string) error {
 func unopened(path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission) || readOnly(err):
-		return errs.Wrap(errs.Unavailable, err, "the folder "+filepath.Dir(path)+" cannot be written; make it writable for the user that runs KeepMQ")
+		return errs.Wrap(errs.Unavailable, err, "the database "+path+" cannot be written; make the file and its folder writable for the user that runs KeepMQ")
 	case errors.Is(err, fs.ErrNotExist):
 		return errs.Wrap(errs.Unavailable, err, "the folder "+filepath.Dir(path)+" does not exist; create it first")
 	case noSpace(err):
