@@ -60,12 +60,14 @@ func TestCutEverywhere(t *testing.T) {
 		for at := 1; ; at++ {
 			b, d := newBroker(t), newMemDisk()
 			cut := make(chan struct{})
-			b.cutAt = func(connect int) int {
-				if connect == 2 {
-					close(cut)
+			b.set(func() {
+				b.cutAt = func(connect int) int {
+					if connect == 2 {
+						close(cut)
+					}
+					return map[int]int{1: at}[connect]
 				}
-				return map[int]int{1: at}[connect]
-			}
+			})
 			s, p := openTestSpool(t, d, 1<<20)
 			put(t, s, batchOf(1, n))
 			stop := b.start(s, p)
@@ -120,12 +122,14 @@ func TestCutAtRandom(t *testing.T) {
 	for seed := range uint64(15) {
 		r := rand.New(rand.NewPCG(seed, 5))
 		b, d := newBroker(t), newMemDisk()
-		b.cutAt = func(connect int) int {
-			if connect > 40 {
-				return 0
+		b.set(func() {
+			b.cutAt = func(connect int) int {
+				if connect > 40 {
+					return 0
+				}
+				return 1 + int(seed*7919+uint64(connect)*104729)%40
 			}
-			return 1 + int(seed*7919+uint64(connect)*104729)%40
-		}
+		})
 		// The packet ids run over their end.
 		first := position{Completed: mqtt.MaxPacketID - 20}
 		s, _ := openTestSpool(t, d, 1<<20)
@@ -192,14 +196,14 @@ func TestSessionLost(t *testing.T) {
 func TestReceivedIsNotPublishedAgain(t *testing.T) {
 	for _, present := range []bool{true, false} {
 		b, d := newBroker(t), newMemDisk()
-		b.present = present
+		b.set(func() { b.present = present })
 		s, _ := openTestSpool(t, d, 1<<20)
 		put(t, s, batchOf(1, 8))
 		if err := s.savePosition(position{Completed: 2, Received: []uint64{3, 5}}); err != nil {
 			t.Fatal(err)
 		}
 		for _, id := range []uint16{3, 5} {
-			b.held[id], b.payloads[id] = present, payloads(int(id), int(id))[0]
+			b.set(func() { b.held[id], b.payloads[id] = present, payloads(int(id), int(id))[0] })
 		}
 		s, p := openTestSpool(t, d, 1<<20)
 		stop := b.start(s, p)
@@ -216,12 +220,14 @@ func TestReceivedIsNotPublishedAgain(t *testing.T) {
 
 func TestRejectedReading(t *testing.T) {
 	b, d := newBroker(t), newMemDisk()
-	b.refuse = func(payload string) mqtt.ReasonCode {
-		if payload == `{"n":3}` {
-			return mqtt.PayloadFormatInvalid
+	b.set(func() {
+		b.refuse = func(payload string) mqtt.ReasonCode {
+			if payload == `{"n":3}` {
+				return mqtt.PayloadFormatInvalid
+			}
+			return mqtt.Success
 		}
-		return mqtt.Success
-	}
+	})
 	s, p := openTestSpool(t, d, 1<<20)
 	put(t, s, batchOf(1, 5))
 	stop := b.start(s, p)
@@ -239,14 +245,16 @@ func TestRejectedReading(t *testing.T) {
 func TestRefusedForNow(t *testing.T) {
 	b, d := newBroker(t), newMemDisk()
 	tries := 0
-	b.refuse = func(payload string) mqtt.ReasonCode {
-		if payload == `{"n":3}` {
-			if tries++; tries < 4 {
-				return mqtt.QuotaExceeded
+	b.set(func() {
+		b.refuse = func(payload string) mqtt.ReasonCode {
+			if payload == `{"n":3}` {
+				if tries++; tries < 4 {
+					return mqtt.QuotaExceeded
+				}
 			}
+			return mqtt.Success
 		}
-		return mqtt.Success
-	}
+	})
 	s, p := openTestSpool(t, d, 1<<20)
 	put(t, s, batchOf(1, 5))
 	stop := b.start(s, p)
@@ -265,7 +273,7 @@ func TestRefusedForNow(t *testing.T) {
 func TestUplinkAfterLoss(t *testing.T) {
 	const n = 5000
 	b, d := newBroker(t), newMemDisk()
-	b.receiveMax = 100
+	b.set(func() { b.receiveMax = 100 })
 	s, p := openTestSpool(t, d, 64<<10)
 	for i := 1; i <= n; i += 10 {
 		put(t, s, batchOf(i, 10))
