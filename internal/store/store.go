@@ -19,7 +19,8 @@ import (
 )
 
 // A DB is a database of the control plane. Its methods may be called from any
-// goroutine, except that fn must not call Update: there may be one writer only.
+// goroutine, but not inside fn: there may be one writer only, and few readers,
+// so that fn could wait for itself.
 type DB interface {
 	// View calls fn with a consistent snapshot of what was committed. Inside fn
 	// a write is an error.

@@ -23,6 +23,7 @@ func Test(t *testing.T, open func(t *testing.T) store.DB, reopen func(t *testing
 		"CancelWaiting": testCancelWaiting,
 		"OnCommit":      testOnCommit,
 		"ViewWrites":    testViewWrites,
+		"ViewEnds":      testViewEnds,
 		"Snapshot":      testSnapshot,
 		"Serial":        testSerial,
 		"Unique":        testUnique,
@@ -222,6 +223,25 @@ func testViewWrites(t *testing.T, db store.DB) {
 		t.Errorf("a view left a row")
 	}
 	put(t, db, "a", 2)
+}
+
+// testViewEnds ends views in every way; none of them may keep something.
+func testViewEnds(t *testing.T, db store.DB) {
+	refused := errors.New("refused")
+	for range 50 {
+		err := db.View(t.Context(), func(*store.Tx) error { return refused })
+		if !errors.Is(err, refused) {
+			t.Fatalf("error %v, want that of the function", err)
+		}
+		func() {
+			defer func() { _ = recover() }()
+			_ = db.View(t.Context(), func(*store.Tx) error { panic("bug") })
+		}()
+	}
+	put(t, db, "a", 1)
+	if got := get(t, db, "a"); got != 1 {
+		t.Errorf("got %d, want 1", got)
+	}
 }
 
 func testSnapshot(t *testing.T, db store.DB) {
