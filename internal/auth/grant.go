@@ -41,6 +41,7 @@ type Rewrite struct{ Client, Org string }
 type Ref struct {
 	Principal  Principal
 	Client     string    // the client part of the session key
+	UID        string    // tells the principal from a later one of the same name, which must not find its sessions; may be empty
 	Credential string    // which credential was presented, for example "token:3" or "cert:1f"; never a secret
 	Expires    time.Time // when the credential ends; zero: never
 }

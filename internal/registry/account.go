@@ -132,8 +132,5 @@ func storedRules(s string) ([]auth.Rule, error) {
 	return parsed, wrap("decode rules", err)
 }
 
-// tokenCredential names a's token for a Ref: which token, of which holder of the name. A new
-// token has another version, and a new device with an old name another uid.
-func (a *account) tokenCredential() string {
-	return fmt.Sprintf("token:%d:%s", a.version, a.uid)
-}
+// tokenCredential names a's token for a Ref. A new token has another version.
+func (a *account) tokenCredential() string { return fmt.Sprintf("token:%d", a.version) }

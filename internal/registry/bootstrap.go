@@ -14,11 +14,11 @@ import (
 )
 
 // A BootstrapResult is what the first start created, with its secrets, which are
-// nowhere else. With Already there is nothing more to show.
+// nowhere else. With Already the secrets are empty: they cannot be shown again.
 type BootstrapResult struct {
 	Already       bool
 	SignedIn      bool // somebody has signed in, ever
-	Org           Org
+	Org           Org  // with Already only its id; it may have been deleted since
 	Administrator Person
 	ConsoleCode   secret.String // signs in to the console once, within CodeLife
 	CLICode       secret.String // signs in from the command line once, within CodeLife
@@ -79,7 +79,7 @@ func (r *Registry) bootstrapped(ctx context.Context) (BootstrapResult, error) {
 	b := BootstrapResult{Already: true}
 	err := r.view(ctx, func(tx *store.Tx) error {
 		var first sql.NullInt64
-		err := tx.QueryRowContext(ctx, `SELECT first_sign_in_at FROM installation`).Scan(&first)
+		err := tx.QueryRowContext(ctx, `SELECT first_sign_in_at, org FROM installation`).Scan(&first, &b.Org.ID)
 		b.SignedIn = first.Valid
 		return wrap("read installation", err)
 	})

@@ -22,6 +22,9 @@ var _ auth.Verifier = (*Registry)(nil)
 // tell why: whoever guesses learns nothing.
 var errRefused = errs.E(errs.Unauthenticated, "the client id, user name, password or certificate is not accepted")
 
+// errGone is Renew's answer about who does not exist any more.
+var errGone = errs.E(errs.NotFound, "this client does not exist any more")
+
 // Why somebody well-formed is refused. These go to the log only.
 var (
 	errDisabled          = errors.New("it or its organisation is disabled")
@@ -107,7 +110,12 @@ func (r *Registry) grant(a *account, ref auth.Ref) (*auth.Grant, error) {
 	if !ref.Expires.IsZero() && !r.clock().Before(ref.Expires) {
 		return nil, errCertificateEnded
 	}
-	return profile.Grant(a.profile, profile.Identity{Ref: ref, Attached: a.attached, Rules: a.rules})
+	ref.UID = a.uid
+	g, err := profile.Grant(a.profile, profile.Identity{Ref: ref, Attached: a.attached, Rules: a.rules})
+	if err != nil {
+		return nil, errs.Wrap(errs.Denied, err, errs.Message(err))
+	}
+	return g, nil
 }
 
 // checkCertificate checks that device p was given the certificate, and that it
@@ -162,12 +170,12 @@ func (r *Registry) personGrant(ctx context.Context, org auth.OrgID, client strin
 			return errNotAdministrator
 		}
 		o, err := readOrg(ctx, tx, org)
-		if errs.CodeOf(err) == errs.NotFound {
-			return errNotAdministrator
+		if err != nil {
+			return nobody(err)
 		}
 		a = &account{principal: auth.Principal{Org: org, Kind: auth.Person, ID: p.ID}, profile: o.Profile, disabled: o.Disabled}
 		expires, session = s.Expires, s.ID
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -178,19 +186,43 @@ func (r *Registry) personGrant(ctx context.Context, org auth.OrgID, client strin
 // Renew implements auth.Verifier.
 func (r *Registry) Renew(ctx context.Context, ref auth.Ref) (*auth.Grant, error) {
 	g, err := r.renew(ctx, ref)
-	if err != nil {
-		return nil, r.refuse(ctx, ref.Principal, err)
+	switch {
+	case err == nil:
+		return g, nil
+	case errors.Is(err, errNobody):
+		return nil, errGone
+	case ref == auth.Ref{Principal: ref.Principal} && (errors.Is(err, errCredentialChanged) || errors.Is(err, errNoSession)):
+		return nil, errRefused // it was asked only whether it exists
 	}
-	return g, nil
+	return nil, r.refuse(ctx, ref.Principal, err)
+}
+
+// exists returns errNobody if there is no organisation of that name, and a
+// refusal if there is: nobody is let in as a whole organisation.
+func (r *Registry) exists(ctx context.Context, org auth.OrgID) error {
+	return r.db.View(ctx, func(tx *store.Tx) error {
+		if _, err := readOrg(ctx, tx, org); err != nil {
+			return nobody(err)
+		}
+		return errCredentialChanged
+	})
 }
 
 func (r *Registry) renew(ctx context.Context, ref auth.Ref) (*auth.Grant, error) {
-	if ref.Principal.Kind == auth.Person {
+	switch ref.Principal.Kind {
+	case auth.Person:
 		return r.renewPerson(ctx, ref)
+	case auth.AnyKind:
+		return nil, r.exists(ctx, ref.Principal.Org)
+	case auth.System:
+		return nil, errCredentialChanged // it has none
 	}
 	a, err := r.account(ctx, ref.Principal, func(*account) bool { return true })
 	if err != nil {
 		return nil, err
+	}
+	if ref.UID != a.uid {
+		return nil, errCredentialChanged
 	}
 	for proof := range strings.SplitSeq(ref.Credential, ",") {
 		kind, serial, _ := strings.Cut(proof, ":")
@@ -210,12 +242,23 @@ func (r *Registry) renew(ctx context.Context, ref auth.Ref) (*auth.Grant, error)
 	return r.grant(a, ref)
 }
 
-func (r *Registry) renewPerson(ctx context.Context, ref auth.Ref) (*auth.Grant, error) {
-	id, ok := strings.CutPrefix(ref.Credential, "session:")
-	if !ok {
-		return nil, errCredentialChanged
+// nobody says so where something was not found.
+func nobody(err error) error {
+	if err != nil && errs.CodeOf(err) == errs.NotFound {
+		return errNobody
 	}
+	return err
+}
+
+func (r *Registry) renewPerson(ctx context.Context, ref auth.Ref) (*auth.Grant, error) {
+	id, _ := strings.CutPrefix(ref.Credential, "session:")
 	return r.personGrant(ctx, ref.Principal.Org, ref.Client, func(tx *store.Tx) (Session, Person, error) {
+		if _, err := readPerson(ctx, tx, ref.Principal.ID); err != nil {
+			return Session{}, Person{}, nobody(err)
+		}
+		if _, err := readOrg(ctx, tx, ref.Principal.Org); err != nil {
+			return Session{}, Person{}, nobody(err)
+		}
 		const q = `SELECT ` + sessionColumns + ` FROM person_session WHERE id = $1 AND person = $2`
 		s, err := one[Session](tx.QueryRowContext(ctx, q, id, ref.Principal.ID), errNoSession)
 		if err != nil {

@@ -263,8 +263,12 @@ func testRevoked(t *testing.T, who string, revoke, undo func(context.Context, *s
 	check(t, revoke(ctx, s))
 	_, err = s.Verify(ctx, c)
 	wantCode(t, err, errs.Unauthenticated)
+	code := errs.Unauthenticated
+	if strings.HasPrefix(t.Name(), "TestRevokedIsGone/delete_") {
+		code = errs.NotFound
+	}
 	_, err = s.Renew(ctx, g.Ref())
-	wantCode(t, err, errs.Unauthenticated)
+	wantCode(t, err, code)
 	_, err = s.Renew(ctx, other.Ref())
 	check(t, err)
 	found := false
@@ -314,13 +318,30 @@ func TestRenewRefusesWhatItDidNotGive(t *testing.T) {
 	s := newScene(t)
 	g, err := s.Verify(t.Context(), deviceLogin(s.iot, "t:d", s.device))
 	check(t, err)
-	for _, credential := range []string{"", "token", "token:1", "token:2:" + g.Ref().Credential[8:], "cert:", "cert:1", "session:1",
+	for _, credential := range []string{"", "token", "token:", "token:0", "token:2", "cert:", "cert:1", "session:1",
 		g.Ref().Credential + ",", g.Ref().Credential + ",x"} {
 		ref := g.Ref()
 		ref.Credential = credential
 		_, err := s.Renew(t.Context(), ref)
 		wantCode(t, err, errs.Unauthenticated)
 	}
+	for p, code := range map[auth.Principal]errs.Code{
+		{Org: s.iot}: errs.Unauthenticated,
+		{Org: s.iot, Kind: auth.Person, ID: s.person}:    errs.Unauthenticated,
+		{Org: s.iot, Kind: auth.System, ID: "x"}:         errs.Unauthenticated,
+		{Org: s.iot, Kind: auth.Gateway, ID: "t:d"}:      errs.NotFound,
+		{Org: s.iot, Kind: auth.Person, ID: "nobody"}:    errs.NotFound,
+		{Org: "nope00", Kind: auth.Person, ID: s.person}: errs.NotFound,
+		{Org: "nope00"}: errs.NotFound,
+		{}:              errs.NotFound,
+	} {
+		_, err := s.Renew(t.Context(), auth.Ref{Principal: p})
+		wantCode(t, err, code)
+	}
+	another := g.Ref()
+	another.UID = "01890000-0000-7000-8000-000000000000"
+	_, err = s.Renew(t.Context(), another)
+	wantCode(t, err, errs.Unauthenticated)
 	late := g.Ref()
 	late.Expires = s.clock.now()
 	_, err = s.Renew(t.Context(), late)
