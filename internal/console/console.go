@@ -14,6 +14,7 @@ package console
 import (
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/registry"
@@ -35,11 +36,20 @@ type server struct {
 	pages    pages
 	assets   map[string]asset
 	streams  streams
+	writeIn  time.Duration
 }
 
 // New returns the handler for every path that no other face answers. It fails
 // only if its own templates are broken.
 func New(c Config) (http.Handler, error) {
+	s, err := newServer(c)
+	if err != nil {
+		return nil, err
+	}
+	return s.routes(), nil
+}
+
+func newServer(c Config) (*server, error) {
 	pages, err := parsePages()
 	if err != nil {
 		return nil, err
@@ -48,9 +58,8 @@ func New(c Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{
+	return &server{
 		registry: c.Registry, engine: c.Engine, log: c.Log, stop: c.Stop,
-		pages: pages, assets: assets, streams: streams{person: map[string]int{}},
-	}
-	return s.routes(), nil
+		pages: pages, assets: assets, streams: streams{person: map[string]int{}}, writeIn: writeIn,
+	}, nil
 }

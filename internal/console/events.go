@@ -22,7 +22,7 @@ const (
 	flushEvery = 200 * time.Millisecond // readings are gathered for so long
 	checkEvery = 500 * time.Millisecond // whoever reads is authenticated anew so often
 	aliveEvery = 15 * time.Second       // so that a dead connection is noticed
-	writeTime  = 10 * time.Second       // a browser that takes nothing for so long is gone
+	writeIn    = 10 * time.Second       // a browser that takes nothing for so long is gone
 	maxStreams = 12                     // of one person at a time
 )
 
@@ -59,7 +59,7 @@ func (s *server) events(w http.ResponseWriter, r *http.Request, actor registry.A
 	defer closeSession()
 
 	ctx, cancel := context.WithCancelCause(r.Context())
-	out := &stream{w: w, rc: http.NewResponseController(w)}
+	out := &stream{w: w, rc: http.NewResponseController(w), writeIn: s.writeIn}
 	var watch sync.WaitGroup
 	defer watch.Wait()
 	defer cancel(nil)
@@ -211,10 +211,11 @@ func readings(waiting map[string]sample) []reading {
 // A stream writes server-sent events. Only hurry may be called by another
 // goroutine than the one that sends.
 type stream struct {
-	w  http.ResponseWriter
-	rc *http.ResponseController
+	w       http.ResponseWriter
+	rc      *http.ResponseController
+	writeIn time.Duration
 
-	mu      sync.Mutex // guards ending and the setting of deadlines, which it orders
+	mu      sync.Mutex // guards hurried and the setting of deadlines, which it orders
 	hurried bool
 }
 
@@ -229,7 +230,9 @@ func (o *stream) send(event string, v any) error {
 func (o *stream) alive() error { return o.write(": alive\n\n") }
 
 func (o *stream) write(s string) error {
-	o.deadline(writeTime)
+	o.deadline(time.Now().Add(o.writeIn))
+	// HTTP/2 ends a stream whose deadline passes even when nothing is written.
+	defer o.deadline(time.Time{})
 	if _, err := o.w.Write([]byte(s)); err != nil {
 		return err
 	}
@@ -238,11 +241,11 @@ func (o *stream) write(s string) error {
 
 // deadline gives a write its time. Where the connection cannot have deadlines,
 // the end of the request still ends the stream.
-func (o *stream) deadline(d time.Duration) {
+func (o *stream) deadline(t time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.hurried {
-		_ = o.rc.SetWriteDeadline(time.Now().Add(d))
+		_ = o.rc.SetWriteDeadline(t)
 	}
 }
 

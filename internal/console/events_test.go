@@ -158,6 +158,22 @@ func TestStreamEndsWhenTheServerStops(t *testing.T) {
 	}
 }
 
+// A stream on which nothing happens for longer than a write may take stays.
+func TestQuietStreamStays(t *testing.T) {
+	f := startWith(t, 300*time.Millisecond)
+	f.signIn(t)
+	events := f.listen(t, string(f.first.Org.ID))
+	select {
+	case e, ok := <-events:
+		t.Fatalf("event %+v, open %v", e, ok)
+	case <-time.After(time.Second):
+	}
+	f.publish(t, f.first.Org.ID, "iot-2/type/sensor/id/sensor-1/evt/status/fmt/json", `{"a":1}`)
+	if e := f.next(t, events); e.name != "readings" {
+		t.Errorf("event %+v", e)
+	}
+}
+
 func TestStreamRefusals(t *testing.T) {
 	f := start(t)
 	f.do(t, "GET", "/events?org="+string(f.first.Org.ID)).is(t, http.StatusUnauthorized)

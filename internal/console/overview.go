@@ -2,6 +2,7 @@ package console
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
@@ -24,7 +25,7 @@ type overviewPage struct {
 	Next    string // of the page after; "": this is the last
 }
 
-// overview shows the devices of an organisation: the one asked for, or the first.
+// overview shows the devices of an organisation: the one asked for, or the oldest.
 func (s *server) overview(w http.ResponseWriter, r *http.Request, actor registry.Actor) error {
 	ctx, q := r.Context(), r.URL.Query()
 	me, err := s.registry.Person(ctx, actor, actor.Principal.ID)
@@ -42,7 +43,7 @@ func (s *server) overview(w http.ResponseWriter, r *http.Request, actor registry
 			return err
 		}
 	case len(orgs) > 0:
-		p.Org = orgs[0]
+		p.Org = slices.MinFunc(orgs, func(a, b registry.Org) int { return a.Created.Compare(b.Created) })
 	default:
 		s.render(w, r, http.StatusOK, "overview.html", p)
 		return nil

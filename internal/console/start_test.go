@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/ca"
@@ -45,7 +46,10 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func start(t *testing.T) *fixture {
+func start(t *testing.T) *fixture { return startWith(t, 10*time.Second) }
+
+// startWith is start with a time for each write to a browser.
+func startWith(t *testing.T, writeIn time.Duration) *fixture {
 	t.Helper()
 	ctx, dir := context.Background(), t.TempDir()
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -65,7 +69,7 @@ func start(t *testing.T) *fixture {
 	must(t, err)
 	t.Cleanup(func() { must(t, e.Close()) })
 	f.engine = e
-	h, err := console.New(console.Config{Registry: f.registry, Engine: e, Log: log, Stop: f.stop})
+	h, err := console.NewWith(console.Config{Registry: f.registry, Engine: e, Log: log, Stop: f.stop}, writeIn)
 	must(t, err)
 
 	s := httptest.NewUnstartedServer(h)
