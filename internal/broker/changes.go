@@ -116,7 +116,7 @@ func (c *conn) renew() {
 		c.end(revoked(err))
 		return
 	}
-	if grant.Principal() != old.Principal() || grant.Shared() != old.Shared() || grant.Ref().Client != old.Ref().Client {
+	if grant.Principal() != old.Principal() || grant.Shared() != old.Shared() || grant.Separate() != old.Separate() || grant.Ref().Client != old.Ref().Client {
 		c.end(ending{code: mqtt.AdministrativeAction, msg: "the client's identity has changed", urgent: true})
 		return
 	}

@@ -141,7 +141,7 @@ func (c *conn) take(grant *auth.Grant, p *mqtt.Connect) error {
 	c.id = engine.SessionID{Owner: grant.Principal(), Client: grant.Ref().Client}
 	c.log = c.log.With("org", c.id.Owner.Org, "session", c.id.Client)
 	switch {
-	case grant.Shared() != "":
+	case grant.Separate():
 		// Such connections share a name and no session. Nobody could resume it.
 		c.id.Client += "\x00" + uuid.NewString()
 	case p.Version >= mqtt.V5:
@@ -216,7 +216,7 @@ func (c *conn) begin(p *mqtt.Connect, assigned bool) error {
 	}
 	c.out.hold = 1 // CONNACK comes first [MQTT-3.2.0-1]
 	claimed, err := c.b.claim(c.ctx, engine.Claim{
-		ID: c.id, Clean: p.CleanStart, Expiry: c.expiry, Queue: queue, Will: c.will, Sink: c,
+		ID: c.id, UID: c.grant.Load().Ref().UID, Clean: p.CleanStart, Expiry: c.expiry, Queue: queue, Will: c.will, Sink: c,
 	})
 	if err != nil {
 		return err

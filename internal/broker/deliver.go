@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"time"
 
-	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/mqtt"
 )
@@ -121,7 +120,7 @@ func (c *conn) writeLocked(m *engine.Message, d *engine.Delivery, id uint16, dup
 		return false // nothing follows a DISCONNECT
 	}
 	grant := c.grant.Load()
-	if grant.Allow(auth.Receive, m.Topic) != nil {
+	if !grant.Receives(m.Topic) {
 		c.b.metrics.dropDenied.Add(1)
 		return false
 	}

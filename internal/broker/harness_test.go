@@ -251,11 +251,8 @@ func start(t *testing.T, f func(*Config)) *world {
 		w.dir.add(testOrg, n, nil)
 		w.dir.add("other1", n, nil)
 	}
+	t.Cleanup(mem.waiting.Wait)
 	w.serve(f)
-	t.Cleanup(func() {
-		w.shutdown()
-		mem.waiting.Wait()
-	})
 	return w
 }
 
@@ -271,16 +268,19 @@ func (w *world) serve(f func(*Config)) {
 	b := w.b
 	go func() { served <- b.Serve(ln) }()
 	w.t.Cleanup(func() {
+		w.stop(b)
 		if err := <-served; err != nil {
 			w.t.Errorf("serve: %v", err)
 		}
 	})
 }
 
-func (w *world) shutdown() {
+func (w *world) shutdown() { w.stop(w.b) }
+
+func (w *world) stop(b *Broker) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := w.b.Shutdown(ctx); err != nil {
+	if err := b.Shutdown(ctx); err != nil {
 		w.t.Errorf("shutdown: %v", err)
 	}
 }

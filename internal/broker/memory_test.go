@@ -360,3 +360,17 @@ func (e *memory) queued() (n int) {
 	}
 	return n
 }
+
+func engineOffset(n uint64) engine.Offset { return engine.Offset(n) }
+
+// wills counts the wills that are kept for sessions that nobody holds.
+func (e *memory) wills() (n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, s := range e.sessions {
+		if s.handle == nil && s.will != nil {
+			n++
+		}
+	}
+	return n
+}
