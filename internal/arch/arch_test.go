@@ -50,6 +50,7 @@ var allowed = map[string]string{
 	"cmd/keepmq":    "std cli",
 	// proof
 	"bench":              "client mqtt secret",
+	"bench/floor":        "std mqtt",
 	"test/clients":       "std",
 	"test/crash":         "client mqtt secret",
 	"test/security":      "std",
