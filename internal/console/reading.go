@@ -49,9 +49,15 @@ func read(topic string, payload []byte, at time.Time) reading {
 		return r
 	}
 	if m, ok := v.(map[string]any); ok {
-		if t, ok := when(m["ts"]); ok {
-			r.Time = t
-			delete(m, "ts")
+		for _, name := range []string{"ts", "time", "timestamp"} {
+			if t, ok := when(m[name]); ok {
+				r.Time = t
+				delete(m, name)
+				break
+			}
+		}
+		if r.Event != "" && m["source"] == r.Event { // our own agent repeats it
+			delete(m, "source")
 		}
 		if inner, ok := m["d"].(map[string]any); ok && len(m) == 1 { // the envelope {"d": {…}} is no part of the names
 			v = inner

@@ -47,6 +47,12 @@ func TestRead(t *testing.T) {
 			t.Errorf("%q: %+v", c.payload, r)
 		}
 	}
+	if r := read(eventTopic, []byte(`{"time":"2026-01-02T03:04:05.678Z","source":"e","percent":1}`), at); r.Time.Nanosecond() != 678e6 || len(r.Fields) != 1 {
+		t.Errorf("reading of the agent: %+v", r)
+	}
+	if r := read(eventTopic, []byte(`{"time":"soon","source":"x"}`), at); !r.Time.Equal(at) || len(r.Fields) != 2 {
+		t.Errorf("words that are no time: %+v", r)
+	}
 	if r := read("a/b", []byte("1"), at); r.Source != "a/b" || r.ID != "" {
 		t.Errorf("plain topic: %+v", r)
 	}

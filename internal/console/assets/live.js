@@ -3,7 +3,7 @@
 
 const keep = 60; // values of a field that its line shows
 const maxRows = 1000; // devices on the page
-const maxFields = 40; // values of one device
+const maxFields = 60; // values of one device
 const freshFor = 10_000; // milliseconds
 
 const list = document.getElementById("devices");
@@ -15,9 +15,40 @@ const precise = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 5 }
 const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const ago = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
 
-function show(value) {
+const sizes = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte", "petabyte"].map((unit) =>
+  new Intl.NumberFormat(undefined, { style: "unit", unit, unitDisplay: "narrow", maximumSignificantDigits: 4 }));
+
+function number(value) {
+  return Math.abs(value) >= 100_000 || Number.isInteger(value) ? whole.format(value) : precise.format(value);
+}
+
+function size(value) {
+  let i = 0;
+  while (Math.abs(value) >= 1000 && i < sizes.length - 1) {
+    value /= 1000;
+    i += 1;
+  }
+  return sizes[i].format(value);
+}
+
+// The units that the end of a name tells.
+const units = [
+  { of: /_?bytes_per_second$/, show: (v) => `${size(v)}/s` },
+  { of: /_?per_second$/, show: (v) => `${number(v)}/s` },
+  { of: /_?bytes$/, show: size },
+  { of: /_?percent$/, show: (v) => `${number(v)} %` },
+  { of: /_?celsius$|^celsius_/, show: (v) => `${number(v)} °C` },
+];
+
+// label is the name of a field for people; the unit is beside the value.
+function label(name) {
+  const unit = units.find((u) => u.of.test(name));
+  return ((unit && name.replace(unit.of, "")) || name).replaceAll("_", " ");
+}
+
+function show(name, value) {
   if (typeof value === "number") {
-    return Math.abs(value) >= 100_000 || Number.isInteger(value) ? whole.format(value) : precise.format(value);
+    return (units.find((u) => u.of.test(name))?.show ?? number)(value);
   }
   if (typeof value === "boolean") return value ? "yes" : "no";
   return String(value);
@@ -38,7 +69,7 @@ function say(kind, text) {
 }
 
 function adopt(element) {
-  const row = { element, list: element.querySelector(".fields"), seen: element.querySelector(".seen"), fields: new Map(), time: 0 };
+  const row = { element, list: element.querySelector(".events"), events: new Map(), seen: element.querySelector(".seen"), fields: new Map(), time: 0 };
   rows.set(element.dataset.source, row);
   return row;
 }
@@ -70,7 +101,7 @@ function draw(path, values) {
   }
   const range = high - low || 1;
   const flat = high === low;
-  const step = 100 / (keep - 1);
+  const step = 100 / (Math.max(values.length, 12) - 1); // the first few values do not fill the width
   const from = 100 - (values.length - 1) * step;
   path.setAttribute("d", values.map((v, i) => {
     const y = flat ? 12 : 22 - ((v - low) / range) * 20;
@@ -78,15 +109,29 @@ function draw(path, values) {
   }).join(""));
 }
 
-function place(owner, name) {
-  const found = owner.fields.get(name);
+// group returns the place of a kind of event, in the order of their names.
+function group(owner, event) {
+  const found = owner.events.get(event);
+  if (found) return found;
+  const element = document.getElementById("event").content.firstElementChild.cloneNode(true);
+  element.querySelector("h3").textContent = event;
+  const after = [...owner.events.keys()].filter((e) => e > event).sort()[0];
+  owner.list.insertBefore(element, after === undefined ? null : owner.events.get(after));
+  owner.events.set(event, element);
+  return element;
+}
+
+function place(owner, event, name) {
+  const key = `${event}\n${name}`;
+  const found = owner.fields.get(key);
   if (found) return found;
   if (owner.fields.size >= maxFields) return null;
   const element = document.getElementById("field").content.firstElementChild.cloneNode(true);
-  element.querySelector("dt").textContent = name;
-  owner.list.append(element);
+  element.querySelector("dt").textContent = label(name);
+  element.title = name;
+  group(owner, event).querySelector("dl").append(element);
   const field = { value: element.querySelector("dd"), path: element.querySelector("path"), values: [] };
-  owner.fields.set(name, field);
+  owner.fields.set(key, field);
   return field;
 }
 
@@ -96,11 +141,12 @@ function update(reading) {
   owner.time = Date.parse(reading.time) || Date.now();
   owner.seen.dateTime = new Date(owner.time).toISOString();
   owner.seen.title = exact.format(owner.time);
-  const fields = reading.note ? [{ name: reading.event || "value", value: reading.note }] : reading.fields;
+  const event = reading.event || "message";
+  const fields = reading.note ? [{ name: "value", value: reading.note }] : reading.fields;
   for (const { name, value } of fields) {
-    const field = place(owner, name);
+    const field = place(owner, event, name);
     if (!field) continue;
-    field.value.textContent = show(value);
+    field.value.textContent = show(name, value);
     if (typeof value === "number") {
       field.values.push(value);
       if (field.values.length > keep) field.values.shift();
