@@ -64,6 +64,9 @@ func (n *Node) keepCertificate(ctx context.Context) {
 			if err := n.renewCertificate(ctx); err != nil && ctx.Err() == nil {
 				n.log.Error("the server certificate could not be checked; the present one stays in use", "err", err)
 			}
+			if _, err := n.ca.Prune(ctx); err != nil && ctx.Err() == nil {
+				n.log.Error("the ledger of certificates could not be pruned", "err", err)
+			}
 		}
 	}
 }
@@ -79,7 +82,7 @@ func (n *Node) tlsConfig(protocols ...string) *tls.Config {
 		},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return n.certificate.Load(), nil },
 		ClientAuth:     tls.VerifyClientCertIfGiven,
-		ClientCAs:      n.ca.Roots(),
+		ClientCAs:      n.ca.ClientAuthorities(),
 		NextProtos:     protocols,
 	}
 }
