@@ -273,7 +273,7 @@ func TestSharedSubscription(t *testing.T) {
 // over, and share what they subscribe to.
 func TestScalableApplication(t *testing.T) {
 	w := start(t, nil)
-	w.dir.add(testOrg, "scale", func(s *auth.Spec) { s.Shared = "app" })
+	w.dir.add(testOrg, "scale", func(s *auth.Spec) { s.Shared, s.Separate = "app", true })
 	connect := func() *client {
 		c, ack := w.try(hello(mqtt.V5, "A:app", func(p *mqtt.Connect) {
 			as(p, testOrg, "scale")
@@ -293,6 +293,25 @@ func TestScalableApplication(t *testing.T) {
 	expect[*mqtt.Publish](b)
 	a.ping()
 	b.ping()
+}
+
+// An instance of one shares too, but it has a session that can last and be
+// taken over.
+func TestSharingInstance(t *testing.T) {
+	w := start(t, nil)
+	w.dir.add(testOrg, "scale", func(s *auth.Spec) { s.Shared = "app" })
+	instance := func(p *mqtt.Connect) { lasting(p); as(p, testOrg, "scale") }
+	a := w.resume(mqtt.V311, "A:app:1", false, instance)
+	a.sub("x", 1)
+	b := w.resume(mqtt.V311, "A:app:2", false, instance)
+	b.sub("x", 1)
+	w.resume(mqtt.V311, "A:app:2", true, instance).ping()
+	b.closed()
+	p := w.connect(mqtt.V311, "p", nil)
+	p.publish("x", "1")
+	p.publish("x", "2")
+	expect[*mqtt.Publish](a)
+	a.ping()
 }
 
 func TestTopicAliasToClient(t *testing.T) {
@@ -433,6 +452,7 @@ func TestSlowReader(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := start(t, func(c *Config) { c.MaxOutbound = limit; c.MaxInflight = 60000 })
 			slow := w.connect(mqtt.V5, "slow", func(p *mqtt.Connect) { p.Properties.SessionExpiry = mqtt.Some(tt.expiry) })
+			slow.small()
 			slow.sub("#", tt.qos)
 			fast := w.connect(mqtt.V5, "fast", nil)
 			fast.sub("#", 0)
@@ -440,7 +460,7 @@ func TestSlowReader(t *testing.T) {
 			sent := 0
 			stop := func() bool {
 				s := w.b.Snapshot()
-				return sent >= 1500 || tt.expiry == 0 && s.DroppedSlow > 10
+				return sent >= 500 || tt.expiry == 0 && s.DroppedSlow > 10
 			}
 			for ; !stop(); sent++ { // far more than the kernel buffers
 				p.publish("a", payload)
@@ -449,6 +469,7 @@ func TestSlowReader(t *testing.T) {
 					break
 				}
 			}
+			slow.readAhead(1 << 20)
 			switch tt.name {
 			case "qos 0":
 				if w.b.Snapshot().DroppedSlow == 0 {
@@ -474,6 +495,7 @@ func TestSlowReader(t *testing.T) {
 func TestDeafWriter(t *testing.T) {
 	w := start(t, func(c *Config) { c.MaxOutbound, c.WriteTimeout = 1, 200*time.Millisecond })
 	c := w.connect(mqtt.V5, "c", nil)
+	c.small()
 	go func() {
 		ping := bytes.Repeat([]byte{0xc0, 0}, 32<<10)
 		for range 1000 {

@@ -474,6 +474,11 @@ func (c *client) bye() {
 // cut ends the connection without a word.
 func (c *client) cut() { c.nc.(*tls.Conn).NetConn().Close() }
 
+// small keeps the system from reading ahead for a client that does not read.
+func (c *client) small() { c.readAhead(4 << 10) }
+
+func (c *client) readAhead(n int) { c.nc.(*tls.Conn).NetConn().(*net.TCPConn).SetReadBuffer(n) }
+
 // eventually polls until ok.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -144,6 +145,7 @@ func (e *memory) route(from *memSession, m *engine.Message) error {
 	}
 	for _, members := range groups {
 		e.next++
+		slices.SortFunc(members, func(a, b target) int { return strings.Compare(a.s.id.Client, b.s.id.Client) })
 		targets = append(targets, members[e.next%len(members)])
 	}
 	for _, t := range targets {

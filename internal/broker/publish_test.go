@@ -234,7 +234,8 @@ func TestRetainNotAvailable(t *testing.T) {
 		w := start(t, nil)
 		w.dir.add(testOrg, "plain", func(s *auth.Spec) { s.Retain = false })
 		c := w.connect(v, "c", func(p *mqtt.Connect) { as(p, testOrg, "plain") })
-		c.sub("a", 0)
+		sub := w.connect(v, "sub", nil)
+		sub.sub("a", 0)
 		p := pub("a", "x", 1, 1)
 		p.Retain = true
 		c.send(p)
@@ -250,7 +251,7 @@ func TestRetainNotAvailable(t *testing.T) {
 				t.Errorf("will: %v", ack.Code)
 			}
 		} else {
-			c.receive("a", "x")
+			sub.receive("a", "x")
 			c.expectAck(mqtt.PUBACK, 1, mqtt.Success)
 		}
 		if len(w.mem.retained) != 0 {

@@ -229,6 +229,7 @@ func TestTakeoverStorm(t *testing.T) {
 func TestTakeoverOfStuck(t *testing.T) {
 	w := start(t, nil)
 	stuck := w.connect(mqtt.V5, "c", nil)
+	stuck.small()
 	stuck.sub("#", 0)
 	p := w.connect(mqtt.V5, "p", nil)
 	for i := 0; i < 3000 && w.b.Snapshot().DroppedSlow == 0; i++ {

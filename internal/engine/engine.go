@@ -120,7 +120,7 @@ type Entry struct {
 // A Will is a message to be published when a connection ends without DISCONNECT.
 type Will struct {
 	Session SessionID
-	Message Message
+	Message Message // its Expires counts from the Unix epoch on, not from a publication nobody knows yet
 	Delay   time.Duration
 	Ref     auth.Ref  // who may have it published; asked again when it is due
 	Closed  time.Time // when the connection ended; zero: it was cut by a crash
@@ -130,6 +130,7 @@ type Will struct {
 type Claim struct {
 	ID     SessionID
 	Clean  bool          // discard what is there first
+	UID    string        // of the owner; a session that another UID has left is discarded
 	Expiry time.Duration // how long the session outlives its connection; 0: it is not persistent; Forever
 	Queue  int           // messages the queue may hold; 0: the engine's default
 	Will   *Will         // nil: none
