@@ -15,7 +15,8 @@ import (
 func walk(t *testing.T, w *world, org auth.OrgID, f DeviceFilter, limit int) []string {
 	t.Helper()
 	var all []string
-	for p := (Page{Limit: limit}); ; {
+	p := Page{Limit: limit}
+	for range 100 {
 		list, next, err := w.Devices(t.Context(), w.admin, org, f, p)
 		check(t, err)
 		if len(list) > limit || next != "" && len(list) != limit {
@@ -28,6 +29,8 @@ func walk(t *testing.T, w *world, org auth.OrgID, f DeviceFilter, limit int) []s
 			return all
 		}
 	}
+	t.Fatalf("the pages do not end: %q", all[:10])
+	return nil
 }
 
 func TestDevicesByPageAndFilter(t *testing.T) {
