@@ -135,7 +135,7 @@ func (c *conn) breathe() error {
 }
 
 // slack is room for answers above what messages may fill.
-const slack = 256 << 10
+const slack = 64 << 10
 
 // errEnded says that the connection was ended by somebody who knows why.
 var errEnded = errors.New("connection was ended")

@@ -493,20 +493,25 @@ func TestSlowReader(t *testing.T) {
 
 // A client that writes without reading is not read either, and cut in the end.
 func TestDeafWriter(t *testing.T) {
-	w := start(t, func(c *Config) { c.MaxOutbound, c.WriteTimeout = 1, 200*time.Millisecond })
-	c := w.connect(mqtt.V5, "c", nil)
+	w := start(t, func(c *Config) { c.MaxOutbound, c.WriteTimeout, c.Log = 1, 200*time.Millisecond, nil })
+	w.dir.add(testOrg, "none", func(s *auth.Spec) { s.Rules = nil })
+	c := w.connect(mqtt.V5, "c", func(p *mqtt.Connect) { as(p, testOrg, "none") })
 	c.small()
+	done := make(chan struct{})
 	go func() {
-		ping := bytes.Repeat([]byte{0xc0, 0}, 32<<10)
-		for range 1000 {
+		defer close(done)
+		// Each is refused, with the topic in the reason string.
+		denied := pub(strings.Repeat("long", 1000), "", 1, 1).Append(nil, mqtt.V5)
+		for range 100_000 {
 			c.nc.SetWriteDeadline(time.Now().Add(patience))
-			if _, err := c.nc.Write(ping); err != nil {
+			if _, err := c.nc.Write(denied); err != nil {
 				return
 			}
 		}
 	}()
 	eventually(t, "it is cut", func() bool { return w.b.Snapshot().Connected == 0 })
-	if n := w.b.Snapshot().Refused[errs.Internal]; n != 0 {
-		t.Errorf("refused %d", n)
+	<-done
+	if n := w.b.Snapshot().PublishRefused[errs.Denied]; n > 10_000 {
+		t.Errorf("%d packets were served", n)
 	}
 }
