@@ -49,7 +49,7 @@ func (e *env) login(c *cobra.Command, code, broker string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	r, err := e.address(c, s)
+	r, err := e.loginServer(c, s)
 	if err != nil {
 		return err
 	}
@@ -87,8 +87,8 @@ func (e *env) login(c *cobra.Command, code, broker string) error {
 	return e.done("Signed in to %s as %s.", r.server, next.Person)
 }
 
-// address returns the server that login is for, without anybody's token.
-func (e *env) address(c *cobra.Command, s saved) (*remote, error) {
+// loginServer returns the server that login is for.
+func (e *env) loginServer(c *cobra.Command, s saved) (*remote, error) {
 	if e.key != "" {
 		return nil, usage(c, "an application does not sign in; give --key with each command")
 	}

@@ -45,14 +45,19 @@ func (e *env) remote() (*remote, error) {
 	}
 	r := &remote{server: s.Server, broker: s.Broker, token: secret.New(s.Token), org: s.Org}
 	ca := []byte(s.CA)
+	if other := first(e.server, e.getenv("KEEPMQ_SERVER")); other != "" {
+		if other, err = address(other); err != nil {
+			return nil, err
+		}
+		if other != s.Server {
+			// Neither a token nor trust goes to another server than it is for.
+			r, ca = &remote{server: other}, nil
+		}
+	}
 	if name := first(e.ca, e.getenv("KEEPMQ_CA")); name != "" {
 		if ca, err = os.ReadFile(name); err != nil {
 			return nil, hint("give the server's CA file with --ca", "read the CA file: %w", err)
 		}
-	}
-	if other := first(e.server, e.getenv("KEEPMQ_SERVER")); other != "" && other != s.Server {
-		r.server, r.broker, r.org = other, "", ""
-		r.token = secret.String{} // a token goes to the server it is from, and to no other
 	}
 	if e.key != "" {
 		r.key = e.key
@@ -77,18 +82,23 @@ func keyOrg(key string) string {
 	return org
 }
 
-// prepare checks the address and makes ready what a connection needs.
-func (r *remote) prepare(ca []byte) error {
-	u, err := url.Parse(r.server)
+// address returns the one way in which the address of a server is written.
+func address(s string) (string, error) {
+	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
-		return hint("give it as https://host:port", "the server's address %q is not valid", r.server)
+		return "", hint("give it as https://host:port", "the server's address %q is not valid", s)
 	}
-	if u.Port() == "" {
-		u.Host = net.JoinHostPort(u.Hostname(), "8443")
-	}
-	r.server = "https://" + u.Host
+	return "https://" + net.JoinHostPort(strings.ToLower(u.Hostname()), first(u.Port(), "8443")), nil
+}
+
+// prepare makes ready what a connection needs.
+func (r *remote) prepare(ca []byte) error {
 	if r.broker == "" {
-		r.broker = net.JoinHostPort(u.Hostname(), "8883")
+		host, _, err := net.SplitHostPort(strings.TrimPrefix(r.server, "https://"))
+		if err != nil {
+			return hint(signInAgain, "the saved address %q of the server is damaged", r.server)
+		}
+		r.broker = net.JoinHostPort(host, "8883")
 	}
 	r.ca = ca
 	r.tls = &tls.Config{MinVersion: tls.VersionTLS12}

@@ -75,7 +75,7 @@ func startServer(t *testing.T, e *testscript.Env) error {
 	}
 	at := func(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 	for k, v := range map[string]string{
-		"SERVER": "https://" + at(n.HTTPSPort()), "BROKER": at(n.MQTTPort()), "CA": n.CAFile(),
+		"SERVER": "https://" + at(n.HTTPSPort()), "PORT": strconv.Itoa(n.HTTPSPort()), "BROKER": at(n.MQTTPort()), "CA": n.CAFile(),
 		"ORG": string(first.Org.ID), "KEY": first.Application.Key, "KEEPMQ_CONFIG_DIR": filepath.Join(e.WorkDir, "config"),
 	} {
 		e.Setenv(k, v)

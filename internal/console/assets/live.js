@@ -16,7 +16,7 @@ const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyl
 const ago = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
 
 const sizes = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte", "petabyte"].map((unit) =>
-  new Intl.NumberFormat(undefined, { style: "unit", unit, unitDisplay: "narrow", maximumSignificantDigits: 4 }));
+  new Intl.NumberFormat(undefined, { style: "unit", unit, unitDisplay: "short", maximumSignificantDigits: 4 }));
 
 function number(value) {
   return Math.abs(value) >= 100_000 || Number.isInteger(value) ? whole.format(value) : precise.format(value);
