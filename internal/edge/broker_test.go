@@ -34,6 +34,8 @@ type testBroker struct {
 	held       map[uint16]bool // received and not released
 	delivered  []string
 	topics     []string
+	clients    []string                             // who connected, as whom
+	serials    []string                             // with which certificate
 	released   map[string]bool                      // payloads whose PUBREL came
 	payloads   map[uint16]string                    // of the ids in held
 	connects   int                                  // connections accepted so far
@@ -62,17 +64,31 @@ func newBroker(t *testing.T) *testBroker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
+	b := listen(t, &tls.Config{
 		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12,
 	})
+	b.roots = x509.NewCertPool()
+	b.roots.AddCert(root)
+	return b
+}
+
+// newBrokerOf makes a broker that asks for certificates of a.
+func newBrokerOf(t *testing.T, a *testAuthority) *testBroker {
+	c := a.serverTLS(time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+	c.ClientAuth = tls.RequireAndVerifyClientCert
+	return listen(t, c)
+}
+
+func listen(t *testing.T, c *tls.Config) *testBroker {
+	t.Helper()
+	l, err := tls.Listen("tcp", "127.0.0.1:0", c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b := &testBroker{
-		t: t, address: l.Addr().String(), roots: x509.NewCertPool(), held: map[uint16]bool{}, payloads: map[uint16]string{},
+		t: t, address: l.Addr().String(), held: map[uint16]bool{}, payloads: map[uint16]string{},
 		released: map[string]bool{}, receiveMax: 5, changed: make(chan struct{}),
 	}
-	b.roots.AddCert(root)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -80,7 +96,7 @@ func newBroker(t *testing.T) *testBroker {
 			if err != nil {
 				return
 			}
-			wg.Go(func() { defer conn.Close(); b.serve(conn) })
+			wg.Go(func() { defer conn.Close(); b.serve(conn.(*tls.Conn)) })
 		}
 	})
 	t.Cleanup(func() { l.Close(); wg.Wait() })
@@ -95,7 +111,7 @@ func (b *testBroker) dial(ctx context.Context) (*client.Client, error) {
 
 // serve counts a step before each packet is handled, before it is answered and
 // after it has been answered.
-func (b *testBroker) serve(conn net.Conn) {
+func (b *testBroker) serve(conn *tls.Conn) {
 	r := mqtt.NewReader(conn, mqtt.MaxPacketSize)
 	b.mu.Lock()
 	b.connects++
@@ -113,6 +129,9 @@ func (b *testBroker) serve(conn net.Conn) {
 		if err != nil || cut() {
 			return
 		}
+		if c, ok := p.(*mqtt.Connect); ok {
+			b.note(conn, c)
+		}
 		answer, over := b.handle(p)
 		if over || cut() {
 			return
@@ -125,6 +144,16 @@ func (b *testBroker) serve(conn net.Conn) {
 		if cut() {
 			return
 		}
+	}
+}
+
+// note remembers with which certificate a client came.
+func (b *testBroker) note(conn *tls.Conn, c *mqtt.Connect) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, leaf := range conn.ConnectionState().PeerCertificates {
+		b.clients = append(b.clients, leaf.Subject.CommonName+" as "+c.ClientID)
+		b.serials = append(b.serials, leaf.SerialNumber.String())
 	}
 }
 
