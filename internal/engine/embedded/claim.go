@@ -67,7 +67,7 @@ func (c *claim) run(l *loop) {
 		return
 	}
 	if s != nil {
-		ended := !s.persistent || c.Clean || s.over(l.e.now())
+		ended := !s.persistent || c.Clean || s.uid != c.UID || s.over(l.e.now())
 		if h := s.holder.Swap(nil); h != nil {
 			// A session that ends with its connection does not go on in another.
 			ended = ended || s.expiry == 0
@@ -85,7 +85,7 @@ func (c *claim) run(l *loop) {
 		s = newSession(c.o, c.ID, l.e.number(), c.Expiry > 0)
 		l.add(s)
 	}
-	s.expiry, s.closed, s.queue = c.Expiry, time.Time{}, c.Queue
+	s.expiry, s.closed, s.queue, s.uid = c.Expiry, time.Time{}, c.Queue, c.UID
 	s.limit.Store(int64(c.Queue))
 	l.deadlines.remove(s)
 	h := &handle{s: s, sink: c.Sink}
@@ -151,7 +151,7 @@ func (l *loop) store(s *session) {
 	s.mu.Lock()
 	sent := s.sent
 	s.mu.Unlock()
-	r := sessionRecord{id: s.id, expiry: s.expiry, queue: s.queue, held: s.holder.Load() != nil, closed: s.closed, sent: sent}
+	r := sessionRecord{id: s.id, uid: s.uid, expiry: s.expiry, queue: s.queue, held: s.holder.Load() != nil, closed: s.closed, sent: sent}
 	l.key = numberKey(l.key[:0], keySession, s.o.id, s.number)
 	l.value = r.append(l.value[:0])
 	l.building.set(l.key, l.value)

@@ -83,7 +83,7 @@ func (l *loop) loadSession(k parsedKey, v []byte) error {
 		return fmt.Errorf("%w: the session is another's", errRecord)
 	}
 	s := newSession(o, r.id, k.number, true)
-	s.expiry, s.closed, s.queue, s.sent = r.expiry, r.closed, r.queue, r.sent
+	s.uid, s.expiry, s.closed, s.queue, s.sent = r.uid, r.expiry, r.closed, r.queue, r.sent
 	if r.held {
 		// It was cut by the crash. Whatever is in its queue may have been sent.
 		s.closed, s.sent = l.e.now(), ^engine.Offset(0)

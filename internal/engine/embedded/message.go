@@ -79,6 +79,7 @@ func appendWill(dst []byte, w *engine.Will) []byte {
 	dst = binary.AppendUvarint(dst, uint64(w.Delay))
 	dst = appendPrincipal(dst, w.Ref.Principal)
 	dst = appendText(dst, w.Ref.Client)
+	dst = appendText(dst, w.Ref.UID)
 	dst = appendText(dst, w.Ref.Credential)
 	dst = binary.AppendUvarint(dst, uint64(millis(w.Ref.Expires)))
 	return appendMessage(dst, &w.Message)
@@ -90,6 +91,7 @@ func parseWill(id engine.SessionID, b []byte) (*engine.Will, error) {
 	w := &engine.Will{Session: id, Delay: time.Duration(r.int64())}
 	w.Ref.Principal = r.principal()
 	w.Ref.Client = r.text()
+	w.Ref.UID = r.text()
 	w.Ref.Credential = r.text()
 	w.Ref.Expires = fromMillis(r.int64())
 	if r.err != nil {

@@ -138,6 +138,7 @@ func fromMillis(ms int64) time.Time {
 // A sessionRecord is what is stored of a session besides its queue.
 type sessionRecord struct {
 	id     engine.SessionID
+	uid    string // of the owner that claimed it
 	expiry time.Duration
 	queue  int           // messages it may hold
 	held   bool          // a connection has it, or had it at the crash
@@ -149,6 +150,7 @@ func (s *sessionRecord) append(dst []byte) []byte {
 	dst = append(dst, recordVersion)
 	dst = appendPrincipal(dst, s.id.Owner)
 	dst = appendText(dst, s.id.Client)
+	dst = appendText(dst, s.uid)
 	dst = binary.AppendUvarint(dst, uint64(s.expiry))
 	dst = binary.AppendUvarint(dst, uint64(s.queue))
 	dst = append(dst, flag(s.held, 1))
@@ -161,6 +163,7 @@ func parseSession(b []byte) (s sessionRecord, err error) {
 	r.version()
 	s.id.Owner = r.principal()
 	s.id.Client = r.text()
+	s.uid = r.text()
 	s.expiry = time.Duration(r.int64())
 	s.queue = int(r.int64())
 	s.held = r.byte()&1 != 0

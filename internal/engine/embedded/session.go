@@ -23,6 +23,7 @@ type session struct {
 	limit        atomic.Int64 // messages
 
 	// Of the loop.
+	uid        string // of the owner that claimed it
 	expiry     time.Duration
 	closed     time.Time
 	queue      int

@@ -78,6 +78,7 @@ func Test(t *testing.T, newStore func(t *testing.T) Store) {
 		{"Drop", testDrop},
 		{"DropOrganisation", testDropOrganisation},
 		{"DropKept", testDropKept},
+		{"UID", testUID},
 		{"Lost", testLost},
 		{"Closed", testClosed},
 		{"Wills", testWills},

@@ -239,6 +239,31 @@ func testDropKept(t *testing.T, s Store) {
 	c.wantRead()
 }
 
+// A session belongs to one holder of a name: a later one does not find it, also
+// when nobody was there to drop it.
+func testUID(t *testing.T, s Store) {
+	e := s.Open(t)
+	as := func(uid string) func(*engine.Claim) { return func(c *engine.Claim) { c.UID = uid } }
+	c := claim(t, e, sid("a", "c"), time.Hour, as("first"))
+	c.subscribe("t", 1)
+	c.close(time.Hour)
+	publish(t, e, "a", "t", "for the first", 1)
+	s.Crash(t)
+	e = s.Open(t)
+	c = claim(t, e, sid("a", "c"), time.Hour, as("first"))
+	if !c.claimed.Present || len(c.claimed.Subscriptions) != 1 {
+		t.Errorf("the same owner found %+v", c.claimed)
+	}
+	c.close(time.Hour)
+	c = claim(t, e, sid("a", "c"), time.Hour, as("second"))
+	if c.claimed.Present || len(c.claimed.Subscriptions) != 0 {
+		t.Errorf("a later owner of the name found %+v", c.claimed)
+	}
+	if got, err := c.session.Read(context.Background(), 0, make([]engine.Entry, 0, 8)); err != nil || len(got) != 0 {
+		t.Errorf("a later owner of the name reads %v, %v", got, err)
+	}
+}
+
 func testLost(t *testing.T, s Store) {
 	e := s.Open(t)
 	c := claim(t, e, sid("a", "c"), time.Hour)
