@@ -17,8 +17,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,6 +82,7 @@ type Broker struct {
 	draining  bool
 	listeners map[net.Listener]struct{}
 	peers     map[*peer]struct{}
+	conns     map[*conn]struct{}
 	sessions  map[engine.SessionID]*conn
 	orgs      map[auth.OrgID]map[*conn]struct{}
 	wills     map[engine.SessionID]*delayedWill
@@ -101,6 +104,7 @@ func New(cfg Config) (*Broker, error) {
 		shakes:    make(chan struct{}, cfg.MaxHandshakes),
 		listeners: map[net.Listener]struct{}{},
 		peers:     map[*peer]struct{}{},
+		conns:     map[*conn]struct{}{},
 		sessions:  map[engine.SessionID]*conn{},
 		orgs:      map[auth.OrgID]map[*conn]struct{}{},
 		wills:     map[engine.SessionID]*delayedWill{},
@@ -219,12 +223,7 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 	for ln := range b.listeners {
 		ln.Close()
 	}
-	conns := make([]*conn, 0, len(b.sessions))
-	for _, org := range b.orgs {
-		for c := range org {
-			conns = append(conns, c)
-		}
-	}
+	conns := slices.Collect(maps.Keys(b.conns))
 	strangers := make([]*peer, 0, len(b.peers))
 	for p := range b.peers {
 		if !p.claimed {

@@ -141,3 +141,29 @@ func TestCredentialExpires(t *testing.T) {
 		d.ping()
 	})
 }
+
+// The will of a client that loses its right between Verify and CONNACK is not
+// published, and the client not let in.
+func TestRevokedWhileConnecting(t *testing.T) {
+	w := start(t, nil)
+	sub := w.connect(mqtt.V5, "sub", func(p *mqtt.Connect) { as(p, testOrg, "v") })
+	sub.sub("#", 0)
+	w.mem.mu.Lock()
+	w.mem.claiming = func() {
+		w.dir.set(testOrg, "u", func(u *user) { u.refused = errs.E(errs.Denied, "disabled") })
+		eventually(t, "the broker heard", func() bool { return w.b.changes.Load() == 1 })
+	}
+	w.mem.mu.Unlock()
+	c := newClient(t, w.dial(nil), mqtt.V5)
+	c.send(hello(mqtt.V5, "c", willed(0)))
+	if p, err := c.packet(); err == nil {
+		if ack, ok := p.(*mqtt.Connack); ok && ack.Code == 0 {
+			c.closed() // let in, and ended at once
+		}
+	}
+	eventually(t, "it is gone", func() bool { return w.b.Snapshot().Open == 1 })
+	sub.ping()
+	if n := w.b.Snapshot().Wills; n != 0 {
+		t.Errorf("%d wills", n)
+	}
+}

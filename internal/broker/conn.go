@@ -71,6 +71,11 @@ type conn struct {
 // serve runs a connection that speaks MQTT to its end.
 func (b *Broker) serve(p *peer, nc net.Conn, transport string) {
 	c := newConn(b, p, nc, transport)
+	if !b.register(c) {
+		c.cancel()
+		p.abort()
+		return
+	}
 	err := c.connect()
 	if err == nil {
 		err = c.read()
@@ -187,7 +192,7 @@ func (c *conn) disconnected(body []byte) error {
 	if err != nil {
 		return err
 	}
-	if v, ok := p.Properties.SessionExpiry.Get(); ok {
+	if v, ok := p.Properties.SessionExpiry.Get(); ok && !c.grant.Load().Separate() {
 		if c.expiry == 0 && v != 0 {
 			return protocolError(mqtt.ProtocolError, "disconnect: session expiry must stay 0 if it was 0 in CONNECT [MQTT-3.14.2-2]")
 		}
@@ -278,6 +283,13 @@ func (c *conn) finish() {
 	close(c.over)
 	c.nc.Close()
 	c.peer.Close()
+}
+
+// wasAccepted reports whether the client was let in.
+func (c *conn) wasAccepted() bool {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	return c.accepted
 }
 
 func stopTimer(t *time.Timer) {

@@ -27,6 +27,8 @@ type memory struct {
 	stall   chan struct{} // not nil: Publish completes when it is closed
 	refuse  error         // not nil: what Publish says
 	waiting sync.WaitGroup
+
+	claiming func() // not nil: is called by Claim, once
 }
 
 type memSession struct {
@@ -52,6 +54,13 @@ func newMemory() *memory {
 }
 
 func (e *memory) Claim(_ context.Context, k engine.Claim) (engine.Claimed, error) {
+	e.mu.Lock()
+	hook := e.claiming
+	e.claiming = nil
+	e.mu.Unlock()
+	if hook != nil {
+		hook()
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := e.sessions[k.ID]

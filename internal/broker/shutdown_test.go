@@ -21,6 +21,7 @@ func TestShutdown(t *testing.T) {
 		ws.send(hello(v, "ws", nil))
 		expect[*mqtt.Connack](ws)
 		silent := newClient(t, w.dial(nil), v)
+		silentWeb := w.dialWebSocket("/", v)
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -32,6 +33,7 @@ func TestShutdown(t *testing.T) {
 			}
 		}
 		silent.closed()
+		silentWeb.closed()
 		select {
 		case <-done:
 		case <-time.After(patience):

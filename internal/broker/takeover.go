@@ -14,6 +14,18 @@ func (b *Broker) isDraining() bool {
 	return b.draining
 }
 
+// register adds a connection that speaks MQTT, unless the broker shuts down.
+func (b *Broker) register(c *conn) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.draining {
+		return false
+	}
+	b.conns[c] = struct{}{}
+	c.peer.claimed = true
+	return true
+}
+
 // enter makes c the connection of its session. A former one is ended first,
 // entirely, so that its last words come before the new one's first
 // [MQTT-3.1.4-3].
@@ -31,7 +43,6 @@ func (b *Broker) enter(c *conn) error {
 				b.orgs[c.id.Owner.Org] = map[*conn]struct{}{}
 			}
 			b.orgs[c.id.Owner.Org][c] = struct{}{}
-			c.peer.claimed = true
 			b.mu.Unlock()
 			return nil
 		}
@@ -46,10 +57,11 @@ func (b *Broker) enter(c *conn) error {
 	}
 }
 
-// forget is the opposite of enter.
+// forget is the opposite of register and enter.
 func (b *Broker) forget(c *conn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	delete(b.conns, c)
 	if b.sessions[c.id] != c {
 		return
 	}

@@ -38,8 +38,8 @@ func (c *conn) letGo(e ending) {
 	ctx, cancel := context.WithTimeout(c.b.life, willTimeout)
 	defer cancel()
 	will := c.will
-	if e.clean {
-		will = nil // [MQTT-3.14.4-3]
+	if e.clean || !c.wasAccepted() {
+		will = nil // [MQTT-3.14.4-3]; and whoever is not let in has none
 	}
 	keep := false
 	if will != nil {
