@@ -149,17 +149,16 @@ func (r *Registry) firstCodes(ctx context.Context, tx *store.Tx, person string, 
 	return err
 }
 
-// Reissue makes the secrets of Bootstrap anew, for when nobody saw them: the
-// codes and the tokens of the first device and API key, as far as they still
-// exist. The old ones are void. As soon as somebody has signed in it is refused.
+// Reissue makes new one-time codes for the first administrator, for when nobody
+// saw or used those of Bootstrap; the old ones are void. As soon as somebody has
+// signed in it is refused. Everything else stays as it is.
 func (r *Registry) Reissue(ctx context.Context) (BootstrapResult, error) {
 	var b BootstrapResult
 	err := r.change(ctx, systemActor("bootstrap"), func(tx *store.Tx) (effect, error) {
-		b = BootstrapResult{}
+		b = BootstrapResult{Already: true}
 		var first sql.NullInt64
-		var typ, device, key string
-		const q = `SELECT first_sign_in_at, person, org, device_type, device, application FROM installation`
-		err := tx.QueryRowContext(ctx, q).Scan(&first, &b.Administrator.ID, &b.Org.ID, &typ, &device, &key)
+		const q = `SELECT first_sign_in_at, person, org FROM installation`
+		err := tx.QueryRowContext(ctx, q).Scan(&first, &b.Administrator.ID, &b.Org.ID)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			return effect{}, errs.E(errs.NotFound, "there is no installation yet; start the server once")
@@ -168,52 +167,17 @@ func (r *Registry) Reissue(ctx context.Context) (BootstrapResult, error) {
 		case first.Valid:
 			return effect{}, errs.E(errs.Conflict, "somebody has signed in already; ask an administrator for a sign-in code")
 		}
-		e := effect{org: b.Org.ID, action: "installation.reissue", target: b.Administrator.ID}
-		err = r.reissue(ctx, tx, &b, typ, device, key, &e)
-		return e, err
+		if b.Administrator, err = readPerson(ctx, tx, b.Administrator.ID); err != nil {
+			return effect{}, err
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM sign_in_code WHERE person = $1`, b.Administrator.ID); err != nil {
+			return effect{}, fmt.Errorf("delete sign-in codes: %w", err)
+		}
+		err = r.firstCodes(ctx, tx, b.Administrator.ID, &b)
+		return effect{org: b.Org.ID, action: "installation.reissue", target: b.Administrator.ID}, err
 	})
 	if err != nil {
 		return BootstrapResult{}, err
 	}
 	return b, nil
-}
-
-func (r *Registry) reissue(ctx context.Context, tx *store.Tx, b *BootstrapResult, typ, device, key string, e *effect) (err error) {
-	if b.Administrator, err = readPerson(ctx, tx, b.Administrator.ID); err != nil {
-		return err
-	}
-	if _, err := tx.ExecContext(ctx, `DELETE FROM sign_in_code WHERE person = $1`, b.Administrator.ID); err != nil {
-		return fmt.Errorf("delete sign-in codes: %w", err)
-	}
-	if err := r.firstCodes(ctx, tx, b.Administrator.ID, b); err != nil {
-		return err
-	}
-	org := b.Org.ID
-	if b.Org, err = readOrg(ctx, tx, org); err != nil {
-		return ignoreMissing(err)
-	}
-	b.Device, err = readDevice(ctx, tx, org, typ, device)
-	if err == nil {
-		b.DeviceToken = newToken()
-		b.Device.TokenVersion++
-		e.affected = append(e.affected, b.Device.affected()...)
-		err = r.storeDeviceToken(ctx, tx, b.Device, b.DeviceToken)
-	}
-	if err := ignoreMissing(err); err != nil {
-		return err
-	}
-	b.Application, err = readApplication(ctx, tx, org, key)
-	if err == nil {
-		b.ApplicationToken = newToken()
-		e.affected = append(e.affected, b.Application.Principal())
-		_, err = tx.ExecContext(ctx, rotateApplication, org, key, hashToken(r.ring, b.Application.Principal(), b.ApplicationToken))
-	}
-	return ignoreMissing(err)
-}
-
-func ignoreMissing(err error) error {
-	if errs.CodeOf(err) == errs.NotFound && err != nil {
-		return nil
-	}
-	return err
 }
