@@ -119,7 +119,7 @@ func pullPlug(d *memDisk, stop func() *uplink, r *rand.Rand) *memDisk {
 
 // TestCutAtRandom cuts connection after connection and pulls the plug between.
 func TestCutAtRandom(t *testing.T) {
-	for seed := range uint64(15) {
+	for seed := range uint64(10) {
 		r := rand.New(rand.NewPCG(seed, 5))
 		b, d := newBroker(t), newMemDisk()
 		b.set(func() {
