@@ -64,7 +64,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	names := f.String("rows", "", "comma-separated beginnings of row names; empty: all of "+strings.Join(rowNames(allRows()), ", "))
 	peers := f.String("peers", "keepmq,mosquitto,floor", "comma-separated; the ratios compare the first with each other")
 	f.IntVar(&b.rounds, "rounds", 3, "rounds of each row, the peers in turn")
-	f.DurationVar(&b.seconds, "seconds", 3*time.Second, "length of a round, as in 3s")
+	f.DurationVar(&b.seconds, "seconds", 2500*time.Millisecond, "length of a round, as in 2.5s")
 	f.StringVar(&b.profile, "profile", "", "folder for what /proc says of each broker over time, and the generator's own profile")
 	f.StringVar(&b.out, "out", "bench/out", "folder for the results as JSON")
 	binary := f.String("keepmq", "bin/keepmq", "our server")

@@ -32,6 +32,7 @@ type Machine struct {
 	Cores     int
 	MemoryMiB int64
 	Go        string
+	Load      string // how many processes wanted to run in the minute before
 }
 
 // About is a peer in words.
@@ -65,6 +66,9 @@ func thisMachine() Machine {
 	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		m.Processor = processor(string(b))
 	}
+	if b, err := os.ReadFile("/proc/loadavg"); err == nil {
+		m.Load, _, _ = strings.Cut(string(b), " ")
+	}
 	return m
 }
 
@@ -88,8 +92,8 @@ func (r *Report) write(b *bench) error {
 		return nil
 	}
 	m := r.Machine
-	fmt.Fprintf(b.stdout, "%s, %d cores (%s), %d MiB, Linux %s, %s; %d rounds of %s, %.0f s in all\n",
-		m.System, m.Cores, m.Processor, m.MemoryMiB, m.Kernel, m.Go, r.Rounds, r.Round, r.Seconds)
+	fmt.Fprintf(b.stdout, "%s, %d cores (%s), %d MiB, Linux %s, %s; load average before the run %s; %d rounds of %s, %.0f s in all\n",
+		m.System, m.Cores, m.Processor, m.MemoryMiB, m.Kernel, m.Go, m.Load, r.Rounds, r.Round, r.Seconds)
 	var names []string
 	for _, p := range r.Peers {
 		names = append(names, p.Name)

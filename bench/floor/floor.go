@@ -50,28 +50,30 @@ func Serve(l net.Listener, config *tls.Config) error {
 		if err != nil {
 			return fmt.Errorf("accept: %w", err)
 		}
-		wg.Go(func() { r.serve(nc, config) })
+		wg.Go(func() {
+			if c := r.welcome(nc, config); c != nil {
+				wg.Go(c.serve) // without the deep stack that a handshake leaves behind
+			}
+		})
 	}
 }
 
-// serve finishes the handshake and then lets a fresh goroutine read, so that
-// an idle connection does not hold the deep stack of a handshake.
-func (r *Relay) serve(nc net.Conn, config *tls.Config) {
+// welcome does the handshake. It returns nil if that fails.
+func (r *Relay) welcome(nc net.Conn, config *tls.Config) *conn {
 	raw := &records{Conn: nc}
 	t := tls.Server(raw, config)
 	if t.Handshake() != nil {
 		nc.Close()
-		return
+		return nil
 	}
-	c := &conn{nc: t, raw: raw, relay: r}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		c.read()
-		r.remove(c)
-		t.Close()
-	}()
-	<-done
+	return &conn{nc: t, raw: raw, relay: r}
+}
+
+// serve relays what comes, to the end of the connection.
+func (c *conn) serve() {
+	c.read()
+	c.relay.remove(c)
+	c.nc.Close()
 }
 
 // add subscribes c to a filter.
