@@ -63,13 +63,17 @@ type memory struct {
 
 func newMemory(t *testing.T) enginetest.Store {
 	m := &memory{fs: vfs.NewCrashableMem()}
-	t.Cleanup(func() { m.Close(t) })
+	t.Cleanup(func() {
+		m.Close(t)
+		m.check(t)
+	})
 	return m
 }
 
 func (m *memory) Open(t *testing.T) engine.Engine {
 	t.Helper()
 	m.Close(t)
+	m.check(t)
 	e, err := embedded.Open(context.Background(), options(m.fs))
 	if err != nil {
 		t.Fatal(err)
@@ -89,6 +93,18 @@ func (m *memory) Close(t *testing.T) {
 	m.open = nil
 }
 
+// check checks a copy of what is on the disk.
+func (m *memory) check(t *testing.T) {
+	t.Helper()
+	if _, err := m.fs.Stat("data"); err != nil {
+		return
+	}
+	copied := m.fs.CrashClone(vfs.CrashCloneCfg{})
+	if err := embedded.CheckStore(copied, "data"); err != nil {
+		t.Errorf("the store is not consistent: %v", err)
+	}
+}
+
 func (m *memory) Crash(t *testing.T) {
 	t.Helper()
 	after := m.fs.CrashClone(vfs.CrashCloneCfg{})
@@ -97,3 +113,13 @@ func (m *memory) Crash(t *testing.T) {
 }
 
 func TestContract(t *testing.T) { enginetest.Test(t, newMemory) }
+
+func TestTime(t *testing.T) { enginetest.TestTime(t, newMemory) }
+
+func TestRandom(t *testing.T) {
+	seeds := []uint64{1, 2, 3, 4, 5, 6, 7, 8}
+	if testing.Short() {
+		seeds = seeds[:2]
+	}
+	enginetest.TestRandom(t, newMemory, seeds, 400)
+}

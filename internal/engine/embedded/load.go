@@ -187,6 +187,7 @@ func (l *loop) resume(s *session) {
 	}
 	if cut {
 		l.store(s)
+		l.building.sync = true // so that another crash does not begin the count again
 	}
 	l.expire(s)
 }

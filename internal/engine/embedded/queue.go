@@ -104,7 +104,10 @@ func (s *session) readDisk(ctx context.Context, from, upto, sent engine.Offset, 
 		return nil, from, err
 	}
 	defer done()
-	it, err := e.db.NewIterWithContext(ctx, &pebble.IterOptions{
+	// One state for entries and messages: they may be removed meanwhile.
+	snapshot := e.db.NewSnapshot()
+	defer snapshot.Close()
+	it, err := snapshot.NewIterWithContext(ctx, &pebble.IterOptions{
 		LowerBound: queueKey(nil, s.o.id, s.number, from),
 		UpperBound: queueKey(nil, s.o.id, s.number, upto+1),
 	})
@@ -133,7 +136,7 @@ func (s *session) readDisk(ctx context.Context, from, upto, sent engine.Offset, 
 		entry := stored{recent: recent{offset: offset, meta: r.meta}, released: r.released}
 		entry.delivery = engine.Delivery{QoS: r.qos, Retain: r.retain, IDs: r.ids}
 		if !r.released {
-			if entry.message, err = s.o.open(ctx, &r); err != nil {
+			if entry.message, err = s.o.open(ctx, snapshot, &r); err != nil {
 				return nil, from, fmt.Errorf("read queue: entry %d: %w", offset, err)
 			}
 		}
@@ -165,10 +168,10 @@ func parseQueued(it *pebble.Iterator) (engine.Offset, entryRecord, error) {
 }
 
 // open returns the message of an entry.
-func (o *org) open(ctx context.Context, r *entryRecord) (*engine.Message, error) {
+func (o *org) open(ctx context.Context, from pebble.Reader, r *entryRecord) (*engine.Message, error) {
 	sealed := r.sealed
 	if !r.inline {
-		v, closer, err := o.e.db.Get(numberKey(nil, keyMessage, o.id, r.message))
+		v, closer, err := from.Get(numberKey(nil, keyMessage, o.id, r.message))
 		if err != nil {
 			return nil, fmt.Errorf("read message: %w", err)
 		}

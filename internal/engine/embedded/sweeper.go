@@ -73,7 +73,9 @@ func (s *sweeper) main() {
 		wait, err := s.sweep()
 		if err != nil {
 			if s.ctx.Err() != nil || s.e.health.failure() != nil {
-				continue
+				// What was sent to the loop may still be done: looking again
+				// would find it once more.
+				return
 			}
 			s.e.log.Warn("sweep expired messages", "err", err)
 			wait = sweepRetry
