@@ -94,11 +94,11 @@ const tests = {
     cut.stream.destroy();
     report("will", brief(await watch.inbox.next()));
     if (v5) {
-      const late = await connected(params.bob, { ...will("late", { properties: { willDelayInterval: 1, userProperties: { a: "b" } } }), properties: { sessionExpiryInterval: 60 } });
+      const late = await connected(params.bob, { ...will("late", { properties: { willDelayInterval: 1, contentType: "text/plain", responseTopic: "r", userProperties: { a: "b" } } }), properties: { sessionExpiryInterval: 60 } });
       const at = Date.now();
       late.stream.destroy();
       const got = await watch.inbox.next();
-      report("delayed will", [...brief(got), Date.now() - at >= 900, got.packet.properties.userProperties]);
+      report("delayed will", [...brief(got), Date.now() - at >= 900, got.packet.properties]);
       const said = await connected(params.bob, will("said"));
       await end(said, { reasonCode: 4 });
       report("will asked for", brief(await watch.inbox.next()));

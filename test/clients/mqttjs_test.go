@@ -29,7 +29,7 @@ var facts5 = map[string]string{
 	"takeover":                  `142`, // 0x8E
 	"refused":                   `{"wrong password":134,"nobody":134,"another organisation":134,"wrong token":134,"no credentials":134}`,
 	"subscriptions of a device": `{"#":135,"iot-2/type/+/id/+/evt/+/fmt/+":135,"iot-2/cmd/+/fmt/+":1}`,
-	"delayed will":              `["will/late","gone",1,false,true,{"a":"b"}]`,
+	"delayed will":              `["will/late","gone",1,false,true,{"contentType":"text/plain","responseTopic":"r","userProperties":{"a":"b"}}]`,
 	"will asked for":            `["will/said","gone",1,false]`,
 	"properties": `{"payloadFormatIndicator":true,"contentType":"text/plain","responseTopic":"answers/a","correlationData":[0,255,7],
 		"userProperties":{"colour":["red","blue"],"size":"9"},"subscriptionIdentifier":42}`,
