@@ -126,11 +126,11 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 		e.now = time.Now
 	}
 	e.health = newHealth(e.log)
+	e.sweeper = newSweeper(e)
 	if err := e.openStore(); err != nil {
 		return nil, fmt.Errorf("open message store in %s: %w", o.Dir, err)
 	}
 	e.loop = newLoop(e)
-	e.sweeper = newSweeper(e)
 	if err := e.load(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open message store in %s: %w", o.Dir, err), e.closeStore())
 	}

@@ -61,16 +61,17 @@ func (h *health) refusal() error {
 	return nil
 }
 
-// setFull says whether there is room on the disk.
-func (h *health) setFull(full bool, free uint64) {
+// setFull says whether there is room on the disk. It reports whether that is new.
+func (h *health) setFull(full bool, free uint64) bool {
 	if h.full.Swap(full) == full {
-		return
+		return false
 	}
 	if full {
 		h.log.Error("the disk of the message store is almost full: nothing more is kept until there is room", "free", free)
 	} else {
 		h.log.Info("the disk of the message store has room again", "free", free)
 	}
+	return true
 }
 
 // background takes an error of a flush or compaction. The store tries again

@@ -194,7 +194,7 @@ func (l *loop) dispatch() {
 			l.complete(l.e.health.failure())
 			continue
 		}
-		l.writer.batches <- b
+		l.writer.batches <- writes{b.writes, b.sync}
 	}
 }
 

@@ -36,7 +36,10 @@ func (e *Engine) openStore() error {
 		FormatMajorVersion:          pebbleFormat,
 		Logger:                      pebbleLogger{e.health},
 		EventListener: &pebble.EventListener{
-			BackgroundError: e.health.background,
+			BackgroundError: func(err error) {
+				e.health.background(err)
+				e.sweeper.collect() // it looks whether a full disk has room again
+			},
 			DataCorruption: func(i pebble.DataCorruptionInfo) {
 				e.health.fail(fmt.Errorf("damaged file: %s", i))
 			},
@@ -147,5 +150,7 @@ func (e *Engine) checkSpace() {
 	if e.health.full.Load() {
 		reserve += reserve / 4 // so that it does not go to and fro
 	}
-	e.health.setFull(u.AvailBytes < reserve, u.AvailBytes)
+	if full := u.AvailBytes < reserve; e.health.setFull(full, u.AvailBytes) && full {
+		e.sweeper.collect() // it looks again from time to time
+	}
 }

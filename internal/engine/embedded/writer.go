@@ -12,7 +12,7 @@ import (
 // The writer is the goroutine that commits batches, one after the other.
 type writer struct {
 	e         *Engine
-	batches   chan *batch
+	batches   chan writes
 	results   chan error
 	done      chan struct{}
 	abandoned sync.Once
@@ -21,7 +21,14 @@ type writer struct {
 }
 
 func newWriter(e *Engine) *writer {
-	return &writer{e: e, batches: make(chan *batch, 1), results: make(chan error), done: make(chan struct{}), left: make(chan struct{})}
+	return &writer{e: e, batches: make(chan writes, 1), results: make(chan error), done: make(chan struct{}), left: make(chan struct{})}
+}
+
+// writes are what the writer gets of a batch. The rest of that is the loop's,
+// which may give up waiting.
+type writes struct {
+	*pebble.Batch
+	sync bool
 }
 
 func (w *writer) start() { go w.main() }
@@ -54,7 +61,7 @@ func (w *writer) main() {
 // commit writes one batch. When it returns nil the batch survives a crash, if
 // it was to be synced. After any error nobody knows what is on disk, so the
 // engine fails.
-func (w *writer) commit(b *batch) (err error) {
+func (w *writer) commit(b writes) (err error) {
 	defer func() {
 		// The store panics where it cannot go on, for example when it cannot
 		// start a new log file.
@@ -72,11 +79,11 @@ func (w *writer) commit(b *batch) (err error) {
 	if b.sync {
 		o = pebble.Sync
 	}
-	if err := w.e.db.Apply(b.writes, o); err != nil {
+	if err := w.e.db.Apply(b.Batch, o); err != nil {
 		w.e.health.fail(fmt.Errorf("commit: %w", err))
 		return nil // the deferred function returns it
 	}
-	if err := b.writes.Close(); err != nil {
+	if err := b.Close(); err != nil {
 		w.e.health.fail(fmt.Errorf("commit: %w", err))
 	}
 	return nil

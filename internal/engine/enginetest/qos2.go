@@ -1,7 +1,6 @@
 package enginetest
 
 import (
-	"context"
 	"slices"
 	"testing"
 	"time"
@@ -134,14 +133,4 @@ func testRelease(t *testing.T, s Store) {
 		c.close(0)
 		other.close(0)
 	})
-}
-
-// settled reads from the beginning what is still there.
-func settled(t *testing.T, c *client) []engine.Entry {
-	t.Helper()
-	all, err := c.session.Read(context.Background(), 0, make([]engine.Entry, 0, Limits.Queue))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return all
 }
