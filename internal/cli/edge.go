@@ -22,6 +22,7 @@ func edgeCommand(e *env) *cobra.Command {
 	var broker, dir, tokenFile string
 	var interval time.Duration
 	var spool int64
+	var untilEOF bool
 	cmd := &cobra.Command{
 		Use:   "edge",
 		Short: "Read this machine's own sensors and publish them, as a device",
@@ -43,7 +44,14 @@ The token is read from standard input (--token-stdin), from a file
 	f.StringVar(&tokenFile, "token-file", "", "file that holds the enrolment token")
 	f.DurationVar(&interval, "interval", 2*time.Second, "time between two readings of a sensor")
 	f.Int64Var(&spool, "spool", edge.DefaultSpool>>20, "how many MiB of readings are kept while the server is away")
+	f.BoolVar(&untilEOF, "until-eof", false, "stop when standard input ends, as it does when the program that started this one is gone")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		ctx := cmd.Context()
+		if untilEOF {
+			var stop context.CancelFunc
+			ctx, stop = e.untilEOF(ctx)
+			defer stop()
+		}
 		ca, err := edgeCA(e)
 		if err != nil {
 			return err
@@ -57,9 +65,24 @@ The token is read from standard input (--token-stdin), from a file
 				fmt.Fprintf(e.out, "This is %s. Its sensors are read every %v; Ctrl-C stops.\n", id.ClientID(), interval)
 			},
 		}
-		return edgeError(cmd.Context(), edge.Run(cmd.Context(), c))
+		return edgeError(ctx, edge.Run(ctx, c))
 	}
 	return cmd
+}
+
+// untilEOF returns a context that ends when standard input does. The first line
+// stays readable, for it may be a token. Nobody can interrupt the reading, so it
+// goes on until the program ends.
+func (e *env) untilEOF(ctx context.Context) (context.Context, context.CancelFunc) {
+	in := bufio.NewReader(e.in)
+	line, _ := in.ReadString('\n') // an error is the end, which is seen below
+	e.in = strings.NewReader(line)
+	ctx, stop := context.WithCancel(ctx)
+	go func() {
+		defer stop()
+		_, _ = io.Copy(io.Discard, in)
+	}()
+	return ctx, stop
 }
 
 // edgeCA returns the CA file's content, or nothing: the folder may remember it.

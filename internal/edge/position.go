@@ -77,8 +77,3 @@ func loadPosition(d disk) (position, error) {
 	}
 	return p, nil
 }
-
-func (p position) clone() position {
-	p.Received = slices.Clone(p.Received)
-	return p
-}

@@ -2,12 +2,13 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -68,12 +69,20 @@ func (n *Node) runEdge(ctx context.Context) error {
 		"--ca", n.CAFile(),
 		"--dir", n.folder.join("edge"),
 		"--interval", n.config.Edge.Interval.String(),
-		"--token-stdin")
-	cmd.Stdin = strings.NewReader(token.Reveal() + "\n")
+		"--token-stdin", "--until-eof")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return fmt.Errorf("edge agent: %w", err)
+	}
 	cmd.Stderr = os.Stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = edgeStop
-	return cmd.Run()
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("edge agent: %w", err)
+	}
+	// The pipe stays open: its end tells the agent that this process is gone.
+	_, err = io.WriteString(in, token.Reveal()+"\n")
+	return errors.Join(err, cmd.Wait())
 }
 
 func (n *Node) loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

@@ -36,10 +36,6 @@ func gateway(t testing.TB) *auth.Grant {
 	return grant(t, profile.IoT2, id)
 }
 
-func application(t testing.TB) *auth.Grant {
-	return grant(t, profile.IoT2, identity(auth.Application, "a-abc123-0123456789", "a:abc123:app1"))
-}
-
 // may does what the broker does with a topic or filter that a client sends:
 // it resolves it and asks the grant.
 func may(g *auth.Grant, a auth.Action, s string) (resolved string, err error) {
