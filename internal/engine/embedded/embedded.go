@@ -145,7 +145,7 @@ func (e *Engine) Close() error {
 	e.closing.Do(func() {
 		e.sweeper.stop()
 		e.loop.stop()
-		e.readers.stop()
+		e.readers.stop(e.health.failing())
 		e.closed = e.closeStore()
 	})
 	return e.closed
@@ -214,8 +214,9 @@ func (r *readers) leave() {
 	}
 }
 
-// stop lets nobody else in, and waits for those who are.
-func (r *readers) stop() {
+// stop lets nobody else in, and waits for those who are, unless the store has
+// failed and may hold them for ever.
+func (r *readers) stop(failing <-chan struct{}) {
 	r.mu.Lock()
 	r.closed = true
 	if r.n > 0 {
@@ -224,7 +225,10 @@ func (r *readers) stop() {
 	idle := r.idle
 	r.mu.Unlock()
 	if idle != nil {
-		<-idle
+		select {
+		case <-idle:
+		case <-failing:
+		}
 	}
 }
 

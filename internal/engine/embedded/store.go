@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -28,8 +27,9 @@ const advice = "start the version of KeepMQ that wrote it, or restore a backup m
 
 // openStore opens the Pebble store.
 func (e *Engine) openStore() error {
+	g := &guard{fs: e.fs, h: e.health}
 	o := &pebble.Options{
-		FS:                          e.fs,
+		FS:                          g,
 		CacheSize:                   e.limits.Cache,
 		MemTableSize:                32 << 20,
 		MemTableStopWritesThreshold: 4,
@@ -56,7 +56,9 @@ func (e *Engine) openStore() error {
 		return err
 	}
 	e.db = db
-	if err := errors.Join(e.health.failure(), e.beginEpoch()); err != nil {
+	err = errors.Join(e.health.failure(), e.beginEpoch())
+	g.armed.Store(true)
+	if err != nil {
 		return errors.Join(err, e.closeStore())
 	}
 	e.checkSpace()
@@ -90,8 +92,11 @@ func (e *Engine) beginEpoch() error {
 	if err := b.Commit(pebble.Sync); err != nil {
 		return err
 	}
+	if err := e.health.failure(); err != nil {
+		return err
+	}
 	e.numbers.Store(epoch << epochBits)
-	return e.health.failure()
+	return nil
 }
 
 // metaNumber returns a number that concerns the whole store, 0 if it is not there.
@@ -109,32 +114,18 @@ func (e *Engine) metaNumber(name string) (uint64, error) {
 	return n, r.end()
 }
 
-// closeTimeout is how long a store that has failed may take to close.
-const closeTimeout = 5 * time.Second
-
-// closeStore closes the store. One that has failed may never let go of its own
-// locks: it gets some time, and then is left to the end of the process.
+// closeStore closes the store. One that has failed is left to the end of the
+// process: goroutines of it stand still, and may hold its locks.
 func (e *Engine) closeStore() error {
 	closed := make(chan error, 1)
-	go func() {
-		defer func() {
-			if p := recover(); p != nil {
-				closed <- fmt.Errorf("close message store: %v", p)
-			}
-		}()
-		closed <- e.db.Close()
-	}()
-	if e.health.failure() == nil {
-		select {
-		case err := <-closed:
-			return errors.Join(err, e.health.failure())
-		case <-e.health.failing():
-		}
+	if err := e.health.failure(); err != nil {
+		return err
 	}
+	go func() { closed <- e.db.Close() }()
 	select {
 	case err := <-closed:
-		return errors.Join(e.health.failure(), err)
-	case <-time.After(closeTimeout):
+		return errors.Join(err, e.health.failure())
+	case <-e.health.failing():
 		return e.health.failure()
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,7 +20,7 @@ type sweeper struct {
 	next   atomic.Int64 // when it wakes, in milliseconds; 0: when it is kicked
 	cancel context.CancelFunc
 	ctx    context.Context
-	done   sync.WaitGroup
+	done   chan struct{}
 }
 
 const (
@@ -31,16 +30,20 @@ const (
 )
 
 func newSweeper(e *Engine) *sweeper {
-	s := &sweeper{e: e, kick: make(chan struct{}, 1)}
+	s := &sweeper{e: e, kick: make(chan struct{}, 1), done: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
 
-func (s *sweeper) start() { s.done.Go(s.main) }
+func (s *sweeper) start() { go s.main() }
 
+// stop waits for the sweeper, unless the store has failed and may hold it for ever.
 func (s *sweeper) stop() {
 	s.cancel()
-	s.done.Wait()
+	select {
+	case <-s.done:
+	case <-s.e.health.failing():
+	}
 }
 
 // due says that something expires at that time.
@@ -59,6 +62,7 @@ func (s *sweeper) collect() {
 }
 
 func (s *sweeper) main() {
+	defer close(s.done)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {

@@ -1,0 +1,269 @@
+package embedded_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/keepmq/keepmq/internal/engine"
+	"github.com/keepmq/keepmq/internal/engine/embedded"
+)
+
+// publishers is how many publishers wait for their acknowledgement at a time.
+const publishers = 512
+
+// together has b.N things done by publishers that each wait for one before the next.
+func together(b *testing.B, do func(p int, done func())) {
+	b.Helper()
+	b.ResetTimer()
+	left := make(chan struct{}, b.N)
+	for range b.N {
+		left <- struct{}{}
+	}
+	close(left)
+	var wait sync.WaitGroup
+	for p := range publishers {
+		wait.Go(func() {
+			ready := make(chan struct{}, 1)
+			for range left {
+				do(p, func() { ready <- struct{}{} })
+				<-ready
+			}
+		})
+	}
+	wait.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+}
+
+func benchEngine(b *testing.B) *embedded.Engine {
+	b.Helper()
+	o := onDisk(b.TempDir())
+	o.Limits.Queue, o.Limits.QueueBytes = 1<<30, 1<<40
+	e, err := embedded.Open(context.Background(), o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			b.Error(err)
+		}
+	})
+	return e
+}
+
+// QoS 1 to a persistent session that is away.
+func BenchmarkKeep(b *testing.B) {
+	for _, size := range []int{100, 1000} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			e := benchEngine(b)
+			s := claim(b, e, "kept", time.Hour, &quiet{})
+			subscribe(b, s, "t/#", 1)
+			if err := s.Close(context.Background(), engine.Close{Expiry: time.Hour}); err != nil {
+				b.Fatal(err)
+			}
+			var senders []engine.Session
+			m := make([]*engine.Message, publishers)
+			for p := range publishers {
+				senders = append(senders, claim(b, e, fmt.Sprint("pub", p), 0, &quiet{}))
+				m[p] = msg(b, fmt.Sprint("t/", p), "", 1)
+				m[p].Payload = make([]byte, size)
+			}
+			b.ReportAllocs()
+			together(b, func(p int, done func()) {
+				senders[p].Publish(context.Background(), m[p], 0, func(err error) {
+					if err != nil {
+						b.Error(err)
+					}
+					done()
+				})
+			})
+		})
+	}
+}
+
+// The floor: the same batching into a file that is only appended to.
+func BenchmarkAppendOnly(b *testing.B) {
+	for _, size := range []int{100, 1000} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			f, err := os.Create(filepath.Join(b.TempDir(), "log"))
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer f.Close()
+			a := &appender{wake: make(chan struct{}, 1)}
+			stop := make(chan struct{})
+			var wait sync.WaitGroup
+			wait.Go(func() { a.run(b, f, stop) })
+			payload := make([]byte, size)
+			together(b, func(_ int, done func()) { a.add(payload, done) })
+			close(stop)
+			wait.Wait()
+		})
+	}
+}
+
+// An appender writes what is waiting and syncs it, as one.
+type appender struct {
+	mu      sync.Mutex // guards what follows
+	waiting []func()
+	bytes   []byte
+	wake    chan struct{}
+}
+
+func (a *appender) add(p []byte, done func()) {
+	a.mu.Lock()
+	a.bytes = append(a.bytes, p...)
+	a.waiting = append(a.waiting, done)
+	a.mu.Unlock()
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (a *appender) run(b *testing.B, f *os.File, stop <-chan struct{}) {
+	var waiting []func()
+	var bytes []byte
+	for {
+		select {
+		case <-stop:
+			return
+		case <-a.wake:
+		}
+		a.mu.Lock()
+		a.waiting, waiting = waiting[:0], a.waiting
+		a.bytes, bytes = bytes[:0], a.bytes
+		a.mu.Unlock()
+		if _, err := f.Write(bytes); err != nil {
+			b.Error(err)
+		}
+		if err := f.Sync(); err != nil {
+			b.Error(err)
+		}
+		for _, done := range waiting {
+			done()
+		}
+	}
+}
+
+// QoS 1 all the way: published, delivered to a session that keeps up, acknowledged.
+func BenchmarkKeepUp(b *testing.B) {
+	e := benchEngine(b)
+	sink := &reader{wake: make(chan struct{}, 1)}
+	s := claim(b, e, "kept", time.Hour, sink)
+	subscribe(b, s, "t/#", 1)
+	stop := make(chan struct{})
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		var after engine.Offset
+		buf := make([]engine.Entry, 0, 256)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-sink.wake:
+			}
+			for {
+				got, err := s.Read(context.Background(), after, buf[:0])
+				if err != nil {
+					b.Error(err)
+				}
+				if len(got) == 0 {
+					break
+				}
+				for i := range got {
+					after = got[i].Offset
+					s.Ack(after)
+				}
+			}
+		}
+	})
+	m := msg(b, "t/x", "", 1)
+	m.Payload = make([]byte, 100)
+	b.ReportAllocs()
+	together(b, func(_ int, done func()) {
+		e.Publish(context.Background(), m, func(err error) {
+			if err != nil {
+				b.Error(err)
+			}
+			done()
+		})
+	})
+	close(stop)
+	wait.Wait()
+}
+
+type reader struct {
+	quiet
+	wake chan struct{}
+}
+
+func (r *reader) Wake() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// QoS 0 from many to one, in memory only.
+func BenchmarkFanIn(b *testing.B) {
+	e := benchEngine(b)
+	sink := &quiet{}
+	subscribe(b, claim(b, e, "sub", 0, sink), "t/#", 0)
+	s := claim(b, e, "pub", 0, &quiet{})
+	m := msg(b, "t/x/y/z", "payload", 0)
+	ctx := context.Background()
+	b.ReportAllocs()
+	for b.Loop() {
+		s.Publish(ctx, m, 0, nil)
+	}
+	if sink.delivered.Load() == 0 {
+		b.Error("nothing was delivered")
+	}
+}
+
+// QoS 0 from one to many.
+func BenchmarkFanOut(b *testing.B) {
+	e := benchEngine(b)
+	for i := range 1000 {
+		subscribe(b, claim(b, e, fmt.Sprint(i), 0, &quiet{}), "t", 0)
+	}
+	s := claim(b, e, "pub", 0, &quiet{})
+	m := msg(b, "t", "payload", 0)
+	ctx := context.Background()
+	b.ReportAllocs()
+	for b.Loop() {
+		s.Publish(ctx, m, 0, nil)
+	}
+}
+
+// What is not kept costs no allocation.
+func TestPublishAllocates(t *testing.T) {
+	e, err := embedded.Open(context.Background(), onDisk(t.TempDir()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	for i := range 3 {
+		subscribe(t, claim(t, e, fmt.Sprint("sub", i), time.Duration(i%2)*time.Hour, &quiet{}), "t/#", byte(i%2))
+	}
+	s := claim(t, e, "pub", 0, &quiet{})
+	ctx := context.Background()
+	var ms []*engine.Message
+	for i := range 8 {
+		ms = append(ms, msg(t, fmt.Sprint("t/", i), "payload", 0))
+	}
+	all := func() {
+		for _, m := range ms {
+			s.Publish(ctx, m, 0, nil)
+		}
+	}
+	all()
+	if n := testing.AllocsPerRun(100, all); n > 0 {
+		t.Errorf("%v allocations for %d messages", n, len(ms))
+	}
+}
