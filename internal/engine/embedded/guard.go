@@ -120,9 +120,9 @@ func (f *guardedFile) Sync() error     { return f.check("sync", f.f.Sync()) }
 func (f *guardedFile) SyncData() error { return f.check("sync", f.f.SyncData()) }
 func (f *guardedFile) Close() error    { return f.check("close", f.f.Close()) }
 
-func (f *guardedFile) Preallocate(off, length int64) error {
-	return f.check("preallocate", f.f.Preallocate(off, length))
-}
+// Preallocate may fail: not every file system can, nor has the room. A file is
+// written without it as well.
+func (f *guardedFile) Preallocate(off, length int64) error { return f.f.Preallocate(off, length) }
 
 func (f *guardedFile) Read(p []byte) (int, error)                { return f.f.Read(p) }
 func (f *guardedFile) ReadAt(p []byte, off int64) (int, error)   { return f.f.ReadAt(p, off) }
