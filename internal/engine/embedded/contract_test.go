@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"io"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -57,8 +58,9 @@ func options(fs vfs.FS) embedded.Options {
 
 // memory is a store on a disk in memory that forgets what was not synced.
 type memory struct {
-	fs   *vfs.MemFS
-	open *embedded.Engine
+	fs      *vfs.MemFS
+	open    *embedded.Engine
+	crashes uint64
 }
 
 func newMemory(t *testing.T) enginetest.Store {
@@ -107,7 +109,12 @@ func (m *memory) check(t *testing.T) {
 
 func (m *memory) Crash(t *testing.T) {
 	t.Helper()
-	after := m.fs.CrashClone(vfs.CrashCloneCfg{})
+	// Of what was not synced, any part may be there.
+	cfg := vfs.CrashCloneCfg{RNG: mathrand.New(mathrand.NewPCG(m.crashes, 0))}
+	if m.crashes++; m.crashes%2 == 0 {
+		cfg.UnsyncedDataPercent = 50
+	}
+	after := m.fs.CrashClone(cfg)
 	m.Close(t) // changes nothing in what is left after the crash
 	m.fs = after
 }

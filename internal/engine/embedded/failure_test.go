@@ -271,6 +271,54 @@ func until(t *testing.T, so func() bool) {
 	}
 }
 
+// Publishers wait when too much is waiting for the disk, as long as they like to.
+func TestBackPressure(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	hang := make(chan struct{})
+	var slow atomic.Bool
+	o := options(errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if slow.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+			<-hang
+		}
+		return nil
+	})))
+	o.Limits.Pending = 10_000
+	e, err := embedded.Open(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	subscribe(t, claim(t, e, "kept", time.Hour, &quiet{}), "t", 1)
+	slow.Store(true)
+	results := make(chan error, 100)
+	m := msg(t, "t", strings.Repeat("x", 1000), 1)
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	accepted := 0
+	var refused error
+	for refused == nil && accepted < 50 {
+		e.Publish(ctx, m, func(err error) { results <- err })
+		select {
+		case refused = <-results:
+		default:
+			accepted++
+		}
+	}
+	if !errors.Is(refused, context.DeadlineExceeded) || accepted < 5 || accepted > 15 {
+		t.Errorf("accepted %d, then %v", accepted, refused)
+	}
+	slow.Store(false)
+	close(hang)
+	for range accepted {
+		if err := <-results; err != nil {
+			t.Errorf("accepted, then %v", err)
+		}
+	}
+	if n := len(payloads(t, claim(t, e, "kept", time.Hour, &quiet{}))); n != accepted {
+		t.Errorf("%d kept, %d accepted", n, accepted)
+	}
+}
+
 // A disk that hangs holds up who waits for it, and nobody else.
 func TestSlowDisk(t *testing.T) {
 	mem := vfs.NewCrashableMem()

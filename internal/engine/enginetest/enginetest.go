@@ -68,6 +68,8 @@ func Test(t *testing.T, newStore func(t *testing.T) Store) {
 
 		{"ReceivedKept", testReceivedKept},
 		{"ReceivedOnce", testReceivedOnce},
+		{"ReceivedAtOnce", testReceivedAtOnce},
+		{"ReceivedTakeOver", testReceivedTakeOver},
 		{"Forget", testForget},
 		{"Release", testRelease},
 

@@ -1,6 +1,8 @@
 package enginetest
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -133,4 +135,56 @@ func testRelease(t *testing.T, s Store) {
 		c.close(0)
 		other.close(0)
 	})
+}
+
+// A repetition is not done before the first is, and stores nothing.
+func testReceivedAtOnce(t *testing.T, s Store) {
+	e := s.Open(t)
+	kept := claim(t, e, sid("a", "kept"), time.Hour)
+	kept.subscribe("t", 2)
+	c := claim(t, e, sid("a", "pub"), time.Hour)
+	order := make(chan int, 3)
+	for i := range 3 {
+		c.session.Publish(context.Background(), message(t, "a", "t", "1", 2), 9, func(err error) {
+			if err != nil {
+				t.Errorf("publish %d: %v", i, err)
+			}
+			order <- i
+		})
+	}
+	for i := range 3 {
+		if got := <-order; got != i {
+			t.Errorf("done %d comes before %d", got, i)
+		}
+	}
+	kept.wantRead("1")
+}
+
+// When a session is taken over while it publishes, the message is kept and its
+// identifier is known to the next holder, or neither.
+func testReceivedTakeOver(t *testing.T, s Store) {
+	e := s.Open(t)
+	kept := claim(t, e, sid("a", "kept"), time.Hour)
+	kept.subscribe("t", 2)
+	live := claim(t, e, sid("a", "live"), 0)
+	live.subscribe("t", 2)
+	next := claim(t, e, sid("a", "pub"), time.Hour)
+	for i := range uint16(60) {
+		former := next
+		done := make(chan error, 1)
+		m := message(t, "a", "t", "m", 2)
+		go former.session.Publish(context.Background(), m, i+1, func(err error) { done <- err })
+		next = claim(t, e, sid("a", "pub"), time.Hour)
+		err := <-done
+		all := kept.read()
+		kept.ack(all)
+		recorded := slices.Contains(next.claimed.Received, i+1)
+		delivered := len(live.take())
+		switch {
+		case err == nil && recorded && len(all) == 1 && delivered == 1:
+		case errors.Is(err, engine.ErrLost) && !recorded && len(all) == 0 && delivered == 0:
+		default:
+			t.Fatalf("done with %v, recorded %v, queued %d, delivered %d", err, recorded, len(all), delivered)
+		}
+	}
 }
