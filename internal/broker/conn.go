@@ -239,7 +239,7 @@ func (c *conn) endLocked(e ending) {
 		o.buf, _ = mqtt.AppendWithin(o.take(), p, c.version, c.clientMax)
 	}
 	o.end = &e
-	o.pending, o.held, o.jobs = nil, nil, nil
+	o.pending, o.held = nil, nil // jobs belong to sendRetained, which ends now
 	o.room.Broadcast()
 	c.cancel()
 	patience := closeTimeout

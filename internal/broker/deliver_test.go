@@ -2,14 +2,18 @@ package broker
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"iter"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/topic"
 )
 
 func TestSubscribeRefused(t *testing.T) {
@@ -217,6 +221,51 @@ func TestRetainedBeforeLive(t *testing.T) {
 			c.bye()
 		}
 	}
+}
+
+// A lateEngine tells when retained messages are looked at.
+type lateEngine struct {
+	engine.Engine
+	looked chan struct{}
+}
+
+func (e *lateEngine) Retained(ctx context.Context, org auth.OrgID, f topic.Filter) iter.Seq2[*engine.Message, error] {
+	return func(yield func(*engine.Message, error) bool) {
+		all := e.Engine.Retained(ctx, org, f)
+		e.looked <- struct{}{}
+		all(yield)
+	}
+}
+
+// What is published after SUBACK is not among the retained messages that the
+// subscription brings: it would arrive twice.
+func TestRetainedAreThoseBeforeSuback(t *testing.T) {
+	both(t, func(t *testing.T, v mqtt.Version) {
+		late := &lateEngine{newMemory(), make(chan struct{}, 100)}
+		w := &world{t: t, dir: newDirectory(), eng: late, pki: sharedPKI()}
+		w.dir.add(testOrg, "u", nil)
+		w.serve(nil)
+		c := w.connect(v, "c", nil)
+		for i := range 30 {
+			name := fmt.Sprintf("r/%d", i)
+			if i%2 == 1 { // there is one before, too
+				c.send(retain(name, "before", 0, 0))
+				c.ping()
+			}
+			c.sub(name, 0)
+			select {
+			case <-late.looked:
+			default:
+				t.Fatal("SUBACK came before the retained messages were looked at")
+			}
+			c.send(retain(name, "after", 0, 0))
+			if i%2 == 1 {
+				c.receive(name, "before")
+			}
+			c.receive(name, "after")
+			c.ping() // and nothing more
+		}
+	})
 }
 
 func TestSubscriptionOptions(t *testing.T) {

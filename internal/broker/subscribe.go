@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"iter"
 	"time"
 
 	"github.com/keepmq/keepmq/internal/auth"
@@ -16,7 +17,16 @@ type subKey struct{ filter, group string }
 func keyOf(s *engine.Subscription) subKey { return subKey{s.Filter.String(), s.Group} }
 
 // A retainedJob is a subscription whose retained messages are to be sent.
-type retainedJob struct{ sub engine.Subscription }
+type retainedJob struct {
+	sub   engine.Subscription
+	first *engine.Message // valid until next is called
+	next  func() (*engine.Message, error, bool)
+	stop  func() // must be called; nil: they were not looked at yet
+}
+
+// maxOpened bounds the retained messages that are looked at before SUBACK: each
+// subscription keeps a view of the store open until its messages are out.
+const maxOpened = 16
 
 // subscribe serves SUBSCRIBE.
 func (c *conn) subscribe(body []byte) error {
@@ -34,21 +44,35 @@ func (c *conn) subscribe(body []byte) error {
 	if err != nil {
 		return err // the connection ends: nobody waits for the hold
 	}
-	c.out.mu.Lock()
-	defer c.out.mu.Unlock()
-	c.sendLocked(ack)
-	if len(jobs) == 0 || c.out.end != nil {
-		c.releaseLocked()
-		return nil
+	jobs, err = c.openRetained(jobs)
+	if err != nil {
+		return err
 	}
-	c.out.jobs = append(c.out.jobs, jobs...)
-	if c.out.retaining {
-		c.out.hold-- // the one at work holds already
-		return nil
+	if !c.answerSubscribe(ack, jobs) {
+		stopAll(jobs)
 	}
-	c.out.retaining = true
-	c.wg.Go(c.sendRetained)
 	return nil
+}
+
+// answerSubscribe sends SUBACK and sees to it that the retained messages follow.
+// It reports false if they do not.
+func (c *conn) answerSubscribe(ack *mqtt.Suback, jobs []retainedJob) bool {
+	o := &c.out
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	c.sendLocked(ack)
+	switch {
+	case len(jobs) == 0 || o.end != nil:
+		c.releaseLocked()
+		return false
+	case o.retaining:
+		o.hold-- // the one at work holds already
+	default:
+		o.retaining = true
+		c.wg.Go(c.sendRetained)
+	}
+	o.jobs = append(o.jobs, jobs...)
+	return true
 }
 
 // subscribeAll makes the subscriptions that are allowed and writes the answer.
@@ -98,7 +122,7 @@ func (c *conn) subscribeAll(p *mqtt.Subscribe, ack *mqtt.Suback) ([]retainedJob,
 		c.subs[keyOf(&s)] = s
 		handling := p.Subscriptions[i].RetainHandling
 		if s.Group == "" && (handling == mqtt.RetainSend || handling == mqtt.RetainSendIfNew && !existed[k]) {
-			jobs = append(jobs, retainedJob{s})
+			jobs = append(jobs, retainedJob{sub: s})
 		}
 	}
 	return jobs, nil
@@ -189,6 +213,43 @@ func (c *conn) subscribed(s *engine.Subscription) bool {
 	return ok
 }
 
+// openRetained looks at the retained messages of new subscriptions, so that what
+// is published after SUBACK is not among them: it arrives live, and only so.
+// What it returns has messages, or was not looked at.
+func (c *conn) openRetained(jobs []retainedJob) ([]retainedJob, error) {
+	some := jobs[:0]
+	opened := 0
+	for i, job := range jobs {
+		if opened < maxOpened {
+			next, stop := iter.Pull2(c.b.cfg.Engine.Retained(c.ctx, c.id.Owner.Org, job.sub.Filter))
+			m, err, ok := next()
+			if !ok || err != nil {
+				stop()
+				if c.ctx.Err() != nil {
+					err = errEnded
+				}
+				if err != nil {
+					stopAll(some)
+					return nil, err // it must not look as if there were none
+				}
+				continue
+			}
+			job = retainedJob{sub: jobs[i].sub, first: m, next: next, stop: stop}
+			opened++
+		}
+		some = append(some, job)
+	}
+	return some, nil
+}
+
+func stopAll(jobs []retainedJob) {
+	for i := range jobs {
+		if jobs[i].stop != nil {
+			jobs[i].stop()
+		}
+	}
+}
+
 // sendRetained sends the retained messages of new subscriptions, as fast as the
 // client takes them, and then lets live ones pass again.
 func (c *conn) sendRetained() {
@@ -196,25 +257,41 @@ func (c *conn) sendRetained() {
 	for {
 		o.mu.Lock()
 		if len(o.jobs) == 0 || o.end != nil {
+			left := o.jobs
+			o.jobs = nil
 			o.retaining = false
 			c.releaseLocked()
 			o.mu.Unlock()
+			stopAll(left)
 			return
 		}
 		job := o.jobs[0]
 		o.jobs = o.jobs[1:]
 		o.mu.Unlock()
-		if !c.subscribed(&job.sub) {
-			continue
+		if job.stop == nil {
+			job.next, job.stop = iter.Pull2(c.b.cfg.Engine.Retained(c.ctx, c.id.Owner.Org, job.sub.Filter))
 		}
-		for m, err := range c.b.cfg.Engine.Retained(c.ctx, c.id.Owner.Org, job.sub.Filter) {
-			if err != nil {
-				c.end(endingOf(err)) // it must not look as if there were none
-				break
-			}
-			if !c.sendOneRetained(m, &job.sub) {
-				break
-			}
+		c.sendRetainedOf(&job)
+		job.stop()
+	}
+}
+
+// sendRetainedOf sends the retained messages of one subscription.
+func (c *conn) sendRetainedOf(job *retainedJob) {
+	if !c.subscribed(&job.sub) {
+		return
+	}
+	if job.first != nil && !c.sendOneRetained(job.first, &job.sub) {
+		return
+	}
+	for {
+		m, err, ok := job.next()
+		if err != nil {
+			c.end(endingOf(err)) // it must not look as if there were none
+			return
+		}
+		if !ok || !c.sendOneRetained(m, &job.sub) {
+			return
 		}
 	}
 }
