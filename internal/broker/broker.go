@@ -47,7 +47,7 @@ type Config struct {
 	MaxQueue         int           // messages kept for one persistent session; 0: the engine's default
 	MaxSubscriptions int           // of one session; 10,000
 	MaxOutbound      int           // bytes waiting for one client; 1 MiB
-	MaxHandshakes    int           // TLS handshakes at one time; 256
+	MaxHandshakes    int           // TLS handshakes at one time; 1024
 	TopicAliases     int           // topic aliases in use on one connection, each way; 32
 	MessageRate      float64       // messages per second from one connection; 0: no bound
 	WriteTimeout     time.Duration // for a client that reads nothing; 30 s
@@ -67,7 +67,7 @@ type Broker struct {
 	metrics metrics
 	http    *http.Server
 	web     *handoff      // connections for http
-	shakes  chan struct{} // holds one token per handshake under way
+	lobby   *lobby        // connections whose handshake is under way
 	open    atomic.Int64  // connections accepted and not closed
 	changes atomic.Uint64 // changes of grants seen so far
 
@@ -101,7 +101,7 @@ func New(cfg Config) (*Broker, error) {
 	b := &Broker{
 		cfg: cfg, log: cfg.Log, tls: harden(base),
 		web:       newHandoff(),
-		shakes:    make(chan struct{}, cfg.MaxHandshakes),
+		lobby:     newLobby(cfg.MaxHandshakes),
 		listeners: map[net.Listener]struct{}{},
 		peers:     map[*peer]struct{}{},
 		conns:     map[*conn]struct{}{},
@@ -128,7 +128,7 @@ func (c *Config) setDefaults() {
 	def(&c.MaxInflight, 1000)
 	def(&c.MaxSubscriptions, 10_000)
 	def(&c.MaxOutbound, 1<<20)
-	def(&c.MaxHandshakes, 256)
+	def(&c.MaxHandshakes, 1024)
 	def(&c.TopicAliases, 32)
 	c.MaxInflight = min(c.MaxInflight, 65535)
 	c.TopicAliases = min(c.TopicAliases, 65535)
@@ -151,8 +151,8 @@ func (c *Config) setDefaults() {
 func (b *Broker) TLS() *tls.Config { return b.tls }
 
 // Serve accepts connections from ln until Shutdown, when it returns nil. The
-// connections are TLS already, or become so: the broker reads nothing else. It
-// may be called for several listeners.
+// connections are TLS, made with TLS() and before their handshake, or become so:
+// the broker reads nothing else. It may be called for several listeners.
 func (b *Broker) Serve(ln net.Listener) error {
 	defer ln.Close()
 	if err := b.start(ln); err != nil {

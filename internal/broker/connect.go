@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"net"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,7 +19,11 @@ import (
 // connect serves the first packet, which must be CONNECT. With nil the client
 // has its session and CONNACK is on its way.
 func (c *conn) connect() error {
-	c.alive = time.AfterFunc(c.b.cfg.ConnectTimeout, func() {
+	patience := c.b.cfg.ConnectTimeout
+	if c.nc == net.Conn(c.peer) { // over WebSocket, HTTP has had its own
+		patience = time.Until(c.peer.deadline)
+	}
+	c.alive = time.AfterFunc(patience, func() {
 		c.end(ending{quiet: true, urgent: true, err: context.DeadlineExceeded})
 	})
 	h, body, err := c.next(uint32(min(preConnect, c.b.cfg.MaxPacket)))

@@ -45,6 +45,7 @@ type peer struct {
 	cert     *x509.Certificate
 	name     string // server name the client asked for
 	remote   netip.AddrPort
+	deadline time.Time // for CONNECT
 	closed   sync.Once
 	claimed  bool // it belongs to a conn or to an HTTP request; guarded by b.mu
 }
@@ -115,14 +116,17 @@ func (b *Broker) accept(ln net.Listener) error {
 			nc.Close()
 			continue
 		}
-		select {
-		case b.shakes <- struct{}{}:
-		case <-b.watch.Done():
+		if tc, ok := nc.(*tls.Conn); ok {
+			nc = tc.NetConn() // the handshake is ours, and has not begun
+		}
+		deadline := time.Now().Add(b.cfg.ConnectTimeout)
+		g := b.lobby.enter(b.watch, nc)
+		if g == nil {
 			b.open.Add(-1)
 			nc.Close()
 			return nil
 		}
-		if !b.spawn(func() { b.welcome(nc) }) {
+		if !b.spawn(func() { b.welcome(g, deadline) }) {
 			b.open.Add(-1)
 			nc.Close()
 			return nil
@@ -144,13 +148,13 @@ func wait(ctx context.Context, d time.Duration) bool {
 
 // welcome does the handshake and hands the connection to a fresh goroutine, for
 // the handshake leaves a large stack behind.
-func (b *Broker) welcome(nc net.Conn) {
-	p, err := b.handshake(nc)
-	<-b.shakes
+func (b *Broker) welcome(g *guest, deadline time.Time) {
+	p, err := b.handshake(g, deadline)
+	b.lobby.leave(g)
 	if err != nil {
 		b.metrics.handshakeFailed.Add(1)
-		b.log.Info("no TLS connection", "client", nc.RemoteAddr().String(), "err", err)
-		nc.Close()
+		b.log.Info("no TLS connection", "client", g.RemoteAddr().String(), "err", err)
+		g.Close()
 		b.open.Add(-1)
 		return
 	}
@@ -159,12 +163,9 @@ func (b *Broker) welcome(nc net.Conn) {
 	}
 }
 
-func (b *Broker) handshake(nc net.Conn) (*peer, error) {
-	tc, ok := nc.(*tls.Conn)
-	if !ok {
-		tc = tls.Server(nc, b.tls)
-	}
-	ctx, cancel := context.WithTimeout(b.watch, b.cfg.ConnectTimeout)
+func (b *Broker) handshake(g *guest, deadline time.Time) (*peer, error) {
+	tc := tls.Server(g, b.tls)
+	ctx, cancel := context.WithDeadline(b.watch, deadline)
 	defer cancel()
 	if err := tc.HandshakeContext(ctx); err != nil {
 		return nil, err
@@ -173,11 +174,11 @@ func (b *Broker) handshake(nc net.Conn) (*peer, error) {
 	if st.Version < tls.VersionTLS12 {
 		return nil, errors.New("TLS version is below 1.2")
 	}
-	p := &peer{Conn: tc, b: b, raw: tc.NetConn(), name: st.ServerName}
+	p := &peer{Conn: tc, b: b, raw: g.Conn, name: st.ServerName, deadline: deadline}
 	if len(st.VerifiedChains) > 0 {
 		p.cert = st.PeerCertificates[0]
 	}
-	p.remote, _ = netip.ParseAddrPort(nc.RemoteAddr().String())
+	p.remote, _ = netip.ParseAddrPort(g.RemoteAddr().String())
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.draining {
@@ -189,7 +190,7 @@ func (b *Broker) handshake(nc net.Conn) (*peer, error) {
 
 // route finds out what a connection speaks.
 func (b *Broker) route(p *peer) {
-	p.SetReadDeadline(time.Now().Add(b.cfg.ConnectTimeout))
+	p.SetReadDeadline(p.deadline)
 	front := make([]byte, 0, 64)
 	for {
 		n, err := p.Conn.Read(front[len(front):cap(front)])

@@ -88,6 +88,55 @@ func TestClientCertificate(t *testing.T) {
 	}
 }
 
+// Clients that begin a handshake and then say nothing, or a byte at a time, do
+// not keep others out for long, however many places they take.
+func TestStalledHandshakes(t *testing.T) {
+	w := start(t, func(c *Config) { c.MaxHandshakes, c.ConnectTimeout = 4, time.Minute })
+	done := make(chan struct{})
+	defer close(done)
+	for i := range 6 {
+		nc, err := net.Dial("tcp", w.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		if i%2 == 0 {
+			go func() {
+				tick := time.NewTicker(50 * time.Millisecond)
+				defer tick.Stop()
+				for _, b := range append([]byte{22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3}, make([]byte, 500)...) {
+					select {
+					case <-tick.C:
+						nc.Write([]byte{b})
+					case <-done:
+						return
+					}
+				}
+			}()
+		}
+	}
+	eventually(t, "the places taken", func() bool { return len(w.b.lobby.places) == 4 })
+	began := time.Now()
+	w.connect(mqtt.V5, "c", nil).ping()
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("let in after %v", took)
+	}
+}
+
+// A client has one time limit for everything up to CONNECT.
+func TestConnectTimeoutIsOne(t *testing.T) {
+	w := start(t, func(c *Config) { c.ConnectTimeout = time.Second })
+	c := newClient(t, w.dial(nil), mqtt.V5)
+	began := time.Now()
+	pause := time.NewTimer(700 * time.Millisecond)
+	<-pause.C
+	c.raw([]byte{0x10})
+	c.closed()
+	if took := time.Since(began); took > 1600*time.Millisecond {
+		t.Errorf("closed after %v", took)
+	}
+}
+
 func TestUnknownProtocol(t *testing.T) {
 	w := start(t, nil)
 	c := newClient(t, w.dial(nil), mqtt.V5)
@@ -186,5 +235,5 @@ func FuzzPreConnect(f *testing.F) {
 // newPeer wraps a connection as route would.
 func newPeer(b *Broker, nc net.Conn) *peer {
 	b.open.Add(1)
-	return &peer{Conn: nc, b: b, raw: nc}
+	return &peer{Conn: nc, b: b, raw: nc, deadline: time.Now().Add(patience)}
 }
