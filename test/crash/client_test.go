@@ -30,6 +30,7 @@ type client struct {
 	version            mqtt.Version
 	expiry             uint32 // MQTT 5, in seconds
 	window             int    // unacknowledged messages that it publishes; also its Receive Maximum
+	tolerant           bool   // the server may refuse what it asks for
 	volatile           bool   // its session ends with the connection
 
 	session presence
@@ -48,22 +49,25 @@ type client struct {
 	// State of the receiver.
 	r       *receiver
 	in      map[uint16]*incoming
-	ordinal int // of the last incoming
-	resent  int // ordinal of the last one repeated on this connection
+	past    map[uint16]*incoming // the last one with an identifier
+	ordinal int                  // of the last incoming
+	resent  int                  // ordinal of the last one repeated on this connection
 
 	wanted map[string]bool     // filters to be subscribed whatever happens
 	subs   map[string]*stretch // filters that are, or may be, subscribed
 	asked  map[uint16]string   // SUBSCRIBE and UNSUBSCRIBE without an answer
 
-	onAck func()
+	onAck     func()
+	onRefusal func()
 }
 
 // An outgoing message is one that the client publishes.
 type outgoing struct {
 	p        mqtt.Publish
-	done     func()
-	received bool // PUBREC came, PUBREL was sent
-	again    bool // PUBREL was sent on an earlier connection
+	done     func() // it was taken
+	refused  func() // it was not
+	received bool   // PUBREC came, PUBREL was sent
+	again    bool   // PUBREL was sent on an earlier connection
 }
 
 // An incoming message is one of QoS 1 before its PUBACK was sent, or of QoS 2
@@ -136,7 +140,7 @@ func (c *client) fault(format string, a ...any) {
 // forget is what a client does when the server has not kept the session: what
 // it received goes, what it wants to publish is new.
 func (c *client) forget(began int64) {
-	c.in = map[uint16]*incoming{}
+	c.in, c.past = map[uint16]*incoming{}, map[uint16]*incoming{}
 	for _, o := range c.out {
 		o.p.Dup, o.received, o.again = false, false, false
 	}
@@ -226,9 +230,10 @@ func (c *client) newID() uint16 {
 	}
 }
 
-// publish sends a message; done is called when the server has taken it.
-func (c *client) publish(topic, payload string, qos byte, retain bool, done func()) {
-	o := &outgoing{done: done, p: mqtt.Publish{
+// publish sends a message; done is called when the server has taken it, refused
+// when it has not.
+func (c *client) publish(topic, payload string, qos byte, retain bool, done, refused func()) {
+	o := &outgoing{done: done, refused: refused, p: mqtt.Publish{
 		QoS: qos, Retain: retain, PacketID: c.newID(), Topic: []byte(topic), Payload: []byte(payload),
 	}}
 	c.out = append(c.out, o)

@@ -36,6 +36,11 @@ func (c *client) acknowledged(a *mqtt.Ack) {
 	o := c.out[i]
 	forgotten := a.Type == mqtt.PUBCOMP && a.Code == mqtt.PacketIdentifierNotFound && o.again
 	switch {
+	case a.Code.IsError() && c.tolerant && a.Type != mqtt.PUBCOMP:
+		c.onRefusal()
+		o.refused()
+		c.out = slices.Delete(c.out, i, i+1)
+		return
 	case a.Code.IsError() && !forgotten:
 		c.fault("%v %d: %v %s", a.Type, a.PacketID, a.Code, a.ReasonString.Or(""))
 	case a.Type == mqtt.PUBACK && o.p.QoS == 1:
@@ -80,7 +85,10 @@ func (c *client) received(p *mqtt.Publish) {
 	if known == nil {
 		c.ordinal++
 		known = &incoming{ordinal: c.ordinal}
-		c.in[p.PacketID] = known
+		if old := c.past[p.PacketID]; old != nil && p.Dup && old.text == text {
+			known.ordinal = old.ordinal // the server has missed our acknowledgement
+		}
+		c.in[p.PacketID], c.past[p.PacketID] = known, known
 	}
 	known.text, known.qos, known.conn = text, p.QoS, c.conn
 	c.checkWindow()
@@ -151,6 +159,10 @@ func (c *client) acknowledge() {
 
 func (c *client) suback(p *mqtt.Suback) {
 	filter, ok := c.asked[p.PacketID]
+	if ok && c.tolerant && len(p.Codes) == 1 && p.Codes[0].IsError() {
+		delete(c.asked, p.PacketID) // it is asked for again later
+		return
+	}
 	if !ok || len(p.Codes) != 1 || byte(p.Codes[0]) != c.r.qos {
 		c.fault("SUBACK for %d (%q): %v %s", p.PacketID, filter, p.Codes, p.ReasonString.Or(""))
 		return
@@ -165,6 +177,10 @@ func (c *client) suback(p *mqtt.Suback) {
 
 func (c *client) unsuback(p *mqtt.Unsuback) {
 	filter, ok := c.asked[p.PacketID]
+	if ok && c.tolerant && len(p.Codes) == 1 && p.Codes[0].IsError() {
+		delete(c.asked, p.PacketID)
+		return
+	}
 	if !ok || len(p.Codes) == 1 && p.Codes[0].IsError() {
 		c.fault("UNSUBACK for %d (%q): %v %s", p.PacketID, filter, p.Codes, p.ReasonString.Or(""))
 		return

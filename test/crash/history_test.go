@@ -23,6 +23,7 @@ type stream struct {
 	name  string
 	topic string // as receivers see it
 	qos   byte
+	size  int       // that payloads have at least
 	msgs  []message // number 1 first
 }
 
@@ -130,7 +131,7 @@ const marker = "keepmq-crash-payload"
 // that a change of any byte is seen.
 func text(s *stream, n int) string {
 	head := fmt.Sprintf("%s|%s|%d|", marker, s.name, n)
-	return head + strings.Repeat(string(rune('a'+n%26)), 20+n*37%400)
+	return head + strings.Repeat(string(rune('a'+n%26)), s.size+20+n*37%400)
 }
 
 // parse finds out which message a payload is. The caller holds mu.

@@ -96,10 +96,10 @@ func (p *process) wait() error {
 	case <-p.line:
 		return nil
 	case <-p.exited:
-		return fmt.Errorf("keepmq serve ended (%w):\n%s", p.err, p.log.String())
+		return fmt.Errorf("keepmq serve ended (%w):\n%s", p.err, p.tail())
 	case <-time.After(server.StartTime):
 		p.kill()
-		return fmt.Errorf("keepmq serve is not ready after %v:\n%s", server.StartTime, p.log.String())
+		return fmt.Errorf("keepmq serve is not ready after %v:\n%s", server.StartTime, p.tail())
 	}
 }
 
@@ -135,7 +135,7 @@ func (w *world) live(e ending) {
 		p := w.spawn()
 		select {
 		case <-p.exited:
-			w.t.Fatalf("life %d: keepmq serve ended (%v):\n%s", w.lives, p.err, p.log.String())
+			w.t.Fatalf("life %d: keepmq serve ended (%v):\n%s", w.lives, p.err, p.tail())
 		case <-time.After(e.starting):
 		}
 		p.kill()
@@ -145,12 +145,12 @@ func (w *world) live(e ending) {
 	l, wait := w.begin(e.acks)
 	select {
 	case <-l.exited:
-		w.t.Errorf("life %d: the server ended by itself (%v):\n%s", w.lives, l.err, l.log.String())
+		w.t.Errorf("life %d: the server ended by itself (%v):\n%s", w.lives, l.err, l.tail())
 	case <-l.reached:
 	case <-time.After(e.after):
 	}
 	if e.term {
-		l.stopping.Store(true)
+		l.stopping.Store(true) // connections may be refused
 		_ = l.cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-l.exited:
@@ -226,12 +226,20 @@ func (w *world) finish() {
 	w.all = true
 	l, wait := w.begin(0)
 	<-time.After(10 * step)
+	w.settle(l, wait)
+}
+
+// settle ends the load of a life, lets everybody get what is due, and checks
+// the whole history.
+func (w *world) settle(l *life, wait func()) {
+	w.t.Helper()
 	for _, phase := range []int32{draining, last} {
 		l.phase.Store(phase)
 		w.until(l, 3*patience, w.settled)
 	}
 	l.phase.Store(over)
 	wait()
+	l.stopping.Store(true)
 	_ = l.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-l.exited:
@@ -244,16 +252,26 @@ func (w *world) finish() {
 		w.t.Errorf("%d faults after %d lives:\n%s", len(bad), w.lives, strings.Join(bad[:min(len(bad), 40)], "\n"))
 	}
 	if w.t.Failed() {
-		w.t.Logf("log of the last server:\n%s", l.log.String())
+		w.t.Logf("log of the last server:\n%s", l.tail())
 	}
 }
 
-// settled returns why the load is not over, or nil.
-func (w *world) settled() error {
+// quiet returns who waits for an answer, or nil.
+func (w *world) quiet() error {
 	for _, r := range w.roles {
 		if !r.settled.Load() {
 			return errors.New(r.id + " waits")
 		}
+	}
+	return nil
+}
+
+// settled returns why the load is not over, or nil.
+func (w *world) settled() error {
+	if err := w.quiet(); err != nil {
+		return err
+	}
+	for _, r := range w.roles {
 		if r.r == nil {
 			continue
 		}
@@ -279,11 +297,17 @@ func (w *world) until(l *life, d time.Duration, f func() error) {
 		}
 		select {
 		case <-l.exited:
-			w.t.Errorf("the server ended (%v):\n%s", l.err, l.log.String())
+			w.t.Errorf("the server ended (%v):\n%s", l.err, l.tail())
 			return
 		default:
 		}
 	}
+}
+
+// tail returns the end of the log, which may be long.
+func (p *process) tail() string {
+	log := p.log.String()
+	return log[max(0, len(log)-3000):]
 }
 
 type lockedBuffer struct {

@@ -126,7 +126,7 @@ func (r *role) load() {
 // send publishes the next message of a stream.
 func (r *role) send(s *stream) {
 	n := r.h.send(s)
-	r.publish(r.topic(s), text(s, n), s.qos, false, func() { r.h.ack(s, n) })
+	r.publish(r.topic(s), text(s, n), s.qos, false, func() { r.h.ack(s, n) }, func() {})
 }
 
 // change sets or clears a retained message, unless a change is under way.
@@ -144,7 +144,7 @@ func (r *role) change(x *retained) {
 	r.publish(x.topic, payload, x.qos, true, func() {
 		r.h.changed(x, n)
 		delete(r.changing, x)
-	})
+	}, func() { delete(r.changing, x) })
 }
 
 // toggle subscribes a filter, or unsubscribes it, unless that is under way.

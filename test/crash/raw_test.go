@@ -1,0 +1,56 @@
+package crash
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/keepmq/keepmq/internal/mqtt"
+)
+
+// raw makes a connection for a single question. The answer is nil if there was
+// none.
+func (w *world) raw(a account, v mqtt.Version, clean bool, expiry uint32) (*wire, *mqtt.Connack) {
+	w.t.Helper()
+	c, err := dial(context.Background(), strings.Replace(w.mqtt, "127.0.0.1", "localhost", 1), w.tls, v)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	p := &mqtt.Connect{Version: v, CleanStart: clean, ClientID: a.client, Username: mqtt.Some(a.user), Password: mqtt.Credential(a.password)}
+	if v >= mqtt.V5 {
+		p.Properties.SessionExpiry = mqtt.Some(expiry)
+	}
+	c.write(p)
+	ack, _ := c.next().(*mqtt.Connack)
+	return c, ack
+}
+
+// gets reports whether a message on topic comes.
+func (c *wire) gets(topic string) bool {
+	for late := time.Now().Add(patience); time.Now().Before(late); {
+		switch p := c.next().(type) {
+		case nil:
+			return false
+		case *mqtt.Publish:
+			if string(p.Topic) == topic {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// acknowledgement returns the acknowledgement of the message with identifier 8,
+// or nil if the connection ends first.
+func (c *wire) acknowledgement() *mqtt.Ack {
+	for {
+		switch p := c.next().(type) {
+		case nil:
+			return nil
+		case *mqtt.Ack:
+			if p.PacketID == 8 {
+				return p
+			}
+		}
+	}
+}
