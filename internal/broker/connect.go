@@ -227,6 +227,9 @@ func (c *conn) begin(p *mqtt.Connect, assigned bool) error {
 		return err
 	}
 	c.sess = claimed.Session
+	c.out.mu.Lock()
+	c.persistent = c.persistent || claimed.Present // it has a queue, though this connection is its last
+	c.out.mu.Unlock()
 	c.b.metrics.connected.Add(1)
 	c.b.metrics.connects.Add(1)
 	for _, id := range claimed.Received {
