@@ -14,7 +14,7 @@ func (c *conn) Deliver(m *engine.Message, d engine.Delivery) {
 	defer c.out.mu.Unlock()
 	switch {
 	case c.out.end != nil:
-	case c.out.hold > 0:
+	case c.out.hold > 0 || c.out.retained > 0:
 		c.keepLocked(&c.out.held, m, d)
 	default:
 		c.deliverLocked(m, d)
@@ -97,16 +97,12 @@ func (c *conn) sendVolatileLocked(m *engine.Message, d *engine.Delivery) {
 }
 
 // freeIDLocked returns an identifier that is not in use: there is one, for the
-// window is smaller than their number. In a persistent session identifiers
-// follow from queue offsets, which count up; so these count down.
+// window is smaller than their number. The session is not persistent: there,
+// whatever has an identifier is in the queue.
 func (c *conn) freeIDLocked() uint16 {
 	o := &c.out
 	for {
-		if c.persistent {
-			o.nextID--
-		} else {
-			o.nextID++
-		}
+		o.nextID++
 		if _, used := o.inflight[o.nextID]; o.nextID != 0 && !used {
 			return o.nextID
 		}
@@ -197,7 +193,7 @@ func (c *conn) pump() {
 			return
 		}
 		o.wake = false
-		after := o.cursor
+		after, retained := o.cursor, o.retained
 		o.mu.Unlock()
 
 		c.turn.Lock()
@@ -220,6 +216,12 @@ func (c *conn) pump() {
 		}
 		o.wake = o.wake || stuck || len(entries) == room
 		o.pumping = !stuck && err == nil
+		// The last retained message may have expired in the queue: its end is enough.
+		end := !stuck && err == nil && len(entries) < room
+		if o.retained > 0 && (o.cursor >= o.retained || end && o.retained == retained) {
+			o.retained = 0
+			c.releaseHeldLocked()
+		}
 		o.mu.Unlock()
 		clear(space[:])
 		for _, off := range done {

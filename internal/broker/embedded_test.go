@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/engine/embedded"
@@ -118,13 +119,153 @@ func TestRestart(t *testing.T) {
 		c.send(&mqtt.Ack{Type: mqtt.PUBREL, PacketID: 9})
 		c.expectAck(mqtt.PUBCOMP, 9, 0)
 		c.sub("a/r", 1)
-		if m := c.receive("a/r", "kept"); !m.Retain {
+		kept := c.receive("a/r", "kept")
+		if !kept.Retain {
 			t.Error("not retained")
 		}
+		c.send(&mqtt.Ack{Type: mqtt.PUBACK, PacketID: kept.PacketID})
 		c.bye()
 		restart()
 		w.resume(v, "c", true, lasting).bye()
 	})
+}
+
+// Retained messages belong to the session state of who subscribed: what was not
+// acknowledged is sent again under its identifier, and what was is not.
+func TestRetainedResent(t *testing.T) {
+	both(t, func(t *testing.T, v mqtt.Version) {
+		for _, restarted := range []bool{false, true} {
+			w, restart := durable(t)
+			p := w.connect(v, "p", nil)
+			p.send(retain("r/0", "direct", 0, 0), retain("r/1", "one", 1, 1), retain("r/2", "two", 2, 2), retain("r/3", "three", 2, 3))
+			p.expectAck(mqtt.PUBACK, 1, 0)
+			p.expectAck(mqtt.PUBREC, 2, 0)
+			p.expectAck(mqtt.PUBREC, 3, 0)
+			p.send(&mqtt.Ack{Type: mqtt.PUBREL, PacketID: 2}, &mqtt.Ack{Type: mqtt.PUBREL, PacketID: 3})
+			p.expectAck(mqtt.PUBCOMP, 2, 0)
+			p.expectAck(mqtt.PUBCOMP, 3, 0)
+			away := func(c *client) {
+				t.Helper()
+				c.ping()
+				c.cut()
+				eventually(t, "it is away", func() bool { return w.b.Snapshot().Connected == 1 })
+				if restarted {
+					restart()
+					p = w.connect(v, "p", nil)
+				}
+			}
+			c := w.resume(v, "c", false, lasting)
+			c.sub("r/#", 2)
+			if m := c.receive("r/0", "direct"); m.QoS != 0 || !m.Retain {
+				t.Errorf("direct: %+v", m)
+			}
+			var first [3]*mqtt.Publish
+			for i, payload := range []string{"one", "two", "three"} {
+				m := c.receive(fmt.Sprint("r/", i+1), payload)
+				if m.Dup || !m.Retain || m.QoS != byte(min(i+1, 2)) || m.PacketID != uint16(i+1) {
+					t.Errorf("first: %+v", m)
+				}
+				first[i] = m
+			}
+			c.send(&mqtt.Ack{Type: mqtt.PUBREC, PacketID: first[2].PacketID})
+			c.expectAck(mqtt.PUBREL, first[2].PacketID, 0)
+			away(c)
+
+			p.send(pub("r/1", "live", 1, 4)) // must not get an identifier that is in use
+			p.expectAck(mqtt.PUBACK, 4, 0)
+			c = w.resume(v, "c", true, lasting)
+			for i, payload := range []string{"one", "two"} {
+				m := c.receive(fmt.Sprint("r/", i+1), payload)
+				if !m.Dup || !m.Retain || m.PacketID != first[i].PacketID || m.QoS != first[i].QoS {
+					t.Errorf("again: %+v, first: %+v", m, first[i]) // [MQTT-4.4.0-1]
+				}
+			}
+			c.expectAck(mqtt.PUBREL, first[2].PacketID, 0)
+			live := c.receive("r/1", "live")
+			if live.Dup || live.Retain || live.PacketID != 4 {
+				t.Errorf("live: %+v", live)
+			}
+			c.send(&mqtt.Ack{Type: mqtt.PUBCOMP, PacketID: first[2].PacketID}, &mqtt.Ack{Type: mqtt.PUBACK, PacketID: first[0].PacketID})
+			c.send(&mqtt.Ack{Type: mqtt.PUBREC, PacketID: first[1].PacketID})
+			c.expectAck(mqtt.PUBREL, first[1].PacketID, 0)
+			c.send(&mqtt.Ack{Type: mqtt.PUBCOMP, PacketID: first[1].PacketID}, &mqtt.Ack{Type: mqtt.PUBACK, PacketID: live.PacketID})
+			c.ping()
+			// Acknowledgements ride along with what is committed next.
+			p.send(retain("other", "x", 1, 5))
+			p.expectAck(mqtt.PUBACK, 5, 0)
+			away(c)
+			c = w.resume(v, "c", true, lasting)
+			c.ping() // nothing again
+			c.bye()
+		}
+	})
+}
+
+// A session that goes on has its queue, also if it is to end with the connection.
+func TestLastConnection(t *testing.T) {
+	w, _ := durable(t)
+	p := w.connect(mqtt.V5, "p", nil)
+	p.send(retain("r", "retained", 1, 1))
+	p.expectAck(mqtt.PUBACK, 1, 0)
+	c := w.resume(mqtt.V5, "c", false, lasting)
+	c.sub("a", 1)
+	c.bye()
+	eventually(t, "it is away", func() bool { return w.b.Snapshot().Connected == 1 })
+	p.publish("a", "while away")
+	c = w.resume(mqtt.V5, "c", true, func(p *mqtt.Connect) { p.CleanStart = false })
+	first := c.receive("a", "while away")
+	c.sub("r", 1)
+	if second := c.receive("r", "retained"); second.PacketID != first.PacketID+1 {
+		t.Errorf("identifiers %d and %d", first.PacketID, second.PacketID)
+	}
+	c.ping()
+}
+
+// Live messages that wait for retained ones do not wait for what has expired.
+func TestRetainedExpiresInQueue(t *testing.T) {
+	w, _ := durable(t)
+	p := w.connect(mqtt.V5, "p", nil)
+	short := retain("r/2", "short", 1, 2)
+	short.Expiry = mqtt.Some[uint32](1)
+	p.send(retain("r/1", "long", 1, 1), short)
+	p.expectAck(mqtt.PUBACK, 1, 0)
+	p.expectAck(mqtt.PUBACK, 2, 0)
+	expired := time.Now().Add(2 * time.Second)
+	c := w.resume(mqtt.V5, "c", false, func(p *mqtt.Connect) {
+		lasting(p)
+		p.Properties.ReceiveMaximum = mqtt.Some[uint16](1)
+	})
+	c.sub("r/+", 1)
+	m := c.receive("r/1", "long")
+	p.send(pub("r/1", "live", 0, 0))
+	p.ping()
+	eventually(t, "it has expired", func() bool { return time.Now().After(expired) })
+	c.send(&mqtt.Ack{Type: mqtt.PUBACK, PacketID: m.PacketID})
+	c.receive("r/1", "live")
+	c.ping()
+}
+
+// A queue that has no room for all retained messages takes what it can, and the
+// subscription stands.
+func TestRetainedLeftOut(t *testing.T) {
+	w := start(t, func(c *Config) { c.MaxQueue = 2 })
+	p := w.connect(mqtt.V5, "p", nil)
+	for i := range 5 {
+		p.send(retain(fmt.Sprint("r/", i), "m", 1, 1))
+		p.expectAck(mqtt.PUBACK, 1, 0)
+	}
+	c := w.resume(mqtt.V5, "c", false, lasting)
+	c.sub("r/#", 1)
+	for i := range 2 {
+		m := c.receive(fmt.Sprint("r/", i), "m")
+		c.send(&mqtt.Ack{Type: mqtt.PUBACK, PacketID: m.PacketID})
+	}
+	c.ping()
+	if n := w.b.Snapshot().RetainedLeftOut; n != 3 {
+		t.Errorf("%d left out, want 3", n)
+	}
+	p.publish("r/4", "live")
+	c.receive("r/4", "live")
 }
 
 // Many clients at once, on the real engine: every QoS 1 message arrives, in the

@@ -269,22 +269,50 @@ func (h *memHandle) lock() (func(), error) {
 	return h.s.e.mu.Unlock, nil
 }
 
-func (h *memHandle) Subscribe(_ context.Context, subs []engine.Subscription) ([]bool, error) {
+func (h *memHandle) Subscribe(_ context.Context, subs []engine.Subscription) ([]engine.Subscribed, error) {
 	unlock, err := h.lock()
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	existed := make([]bool, len(subs))
+	became := make([]engine.Subscribed, len(subs))
 	for i, sub := range subs {
+		when := sub.Retained
+		sub.Retained = engine.RetainedNever
 		at := slices.IndexFunc(h.s.subs, func(s engine.Subscription) bool { return s.Filter == sub.Filter && s.Group == sub.Group })
-		if existed[i] = at >= 0; existed[i] {
+		if became[i].Existed = at >= 0; became[i].Existed {
 			h.s.subs[at] = sub
 		} else {
 			h.s.subs = append(h.s.subs, sub)
 		}
+		wanted := when == engine.RetainedAlways || when == engine.RetainedIfNew && at < 0
+		if wanted && h.s.expiry > 0 && sub.QoS > 0 && sub.Group == "" {
+			h.s.queueRetained(&sub, &became[i])
+		}
 	}
-	return existed, nil
+	return became, nil
+}
+
+func (s *memSession) queueRetained(sub *engine.Subscription, r *engine.Subscribed) {
+	r.Queued = true
+	org := s.e.retained[s.id.Owner.Org]
+	for _, name := range slices.Sorted(maps.Keys(org)) {
+		m := org[name]
+		d := engine.Delivery{QoS: min(m.QoS, sub.QoS), Retain: true}
+		if sub.ID != 0 {
+			d.IDs = []uint32{sub.ID}
+		}
+		switch {
+		case !sub.Filter.Match(m.Topic) || !m.Expires.IsZero() && !time.Now().Before(m.Expires):
+		case d.QoS == 0:
+			r.Direct++
+		case s.limit > 0 && len(s.queue) >= s.limit:
+			r.LeftOut++
+		default:
+			s.deliver(m, d)
+			r.Last = s.last
+		}
+	}
 }
 
 func (h *memHandle) Unsubscribe(_ context.Context, f topic.Filter, group string) (bool, error) {

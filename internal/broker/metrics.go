@@ -18,6 +18,7 @@ type metrics struct {
 	bytesIn, bytesOut                  atomic.Uint64
 	dropSlow, dropLarge, dropDenied    atomic.Uint64
 	dropExpired, takeovers, wills      atomic.Uint64
+	retainedLeftOut                    atomic.Uint64
 }
 
 // A Snapshot is the broker's counters at one moment. All but Open and Connected
@@ -35,6 +36,7 @@ type Snapshot struct {
 	DroppedLarge                       uint64    // larger than the client's Maximum Packet Size
 	DroppedDenied                      uint64    // not allowed at delivery
 	DroppedExpired                     uint64    // expired at delivery
+	RetainedLeftOut                    uint64    // not sent on SUBSCRIBE: the queue was full
 	Wills                              uint64    // published
 }
 
@@ -49,7 +51,7 @@ func (b *Broker) Snapshot() Snapshot {
 		BytesIn:          m.bytesIn.Load(), BytesOut: m.bytesOut.Load(),
 		DroppedSlow: m.dropSlow.Load(), DroppedLarge: m.dropLarge.Load(),
 		DroppedDenied: m.dropDenied.Load(), DroppedExpired: m.dropExpired.Load(),
-		Wills: m.wills.Load(),
+		RetainedLeftOut: m.retainedLeftOut.Load(), Wills: m.wills.Load(),
 	}
 	for i := range s.Refused {
 		s.Refused[i], s.PublishRefused[i] = m.refused[i].Load(), m.publishRefused[i].Load()

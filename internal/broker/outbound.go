@@ -26,6 +26,8 @@ type outbound struct {
 	hold int      // holders: live messages wait until all are gone
 	held []copied // live messages that wait
 
+	retained engine.Offset // of the last retained message in the queue: live ones wait until it is out; 0: none
+
 	wake    bool // the engine's queue has more than cursor
 	pumping bool // there is a pump
 	cursor  engine.Offset

@@ -18,10 +18,11 @@ func keyOf(s *engine.Subscription) subKey { return subKey{s.Filter.String(), s.G
 
 // A retainedJob is a subscription whose retained messages are to be sent.
 type retainedJob struct {
-	sub   engine.Subscription
-	first *engine.Message // valid until next is called
-	next  func() (*engine.Message, error, bool)
-	stop  func() // must be called; nil: they were not looked at yet
+	sub    engine.Subscription
+	queued bool            // those with a QoS above 0 are in the session's queue
+	first  *engine.Message // valid until next is called
+	next   func() (*engine.Message, error, bool)
+	stop   func() // must be called; nil: they were not looked at yet
 }
 
 // maxOpened bounds the retained messages that are looked at before SUBACK: each
@@ -100,15 +101,19 @@ func (c *conn) subscribeAll(p *mqtt.Subscribe, ack *mqtt.Suback) ([]retainedJob,
 			c.refuseFilter(p.Subscriptions[i].Filter, err, i, ack)
 			continue
 		}
+		s.Retained = retainedWhen(p.Subscriptions[i].RetainHandling)
 		subs, at = append(subs, s), append(at, i)
 	}
 	if len(subs) == 0 {
 		return nil, nil
 	}
-	existed, err := c.sess.Subscribe(c.ctx, subs)
+	became, err := c.sess.Subscribe(c.ctx, subs)
 	if err != nil {
 		if c.ctx.Err() != nil {
 			return nil, errEnded
+		}
+		if became != nil {
+			return nil, err // it must not look as if there were no retained messages
 		}
 		for _, i := range at {
 			c.refuseFilter(p.Subscriptions[i].Filter, err, i, ack)
@@ -116,16 +121,46 @@ func (c *conn) subscribeAll(p *mqtt.Subscribe, ack *mqtt.Suback) ([]retainedJob,
 		return nil, nil
 	}
 	var jobs []retainedJob
+	c.awaitRetained(became)
 	for k, s := range subs {
 		i := at[k]
 		ack.Codes[i] = mqtt.ReasonCode(s.QoS)
+		when, r := s.Retained, &became[k]
+		s.Retained = engine.RetainedNever
 		c.subs[keyOf(&s)] = s
-		handling := p.Subscriptions[i].RetainHandling
-		if s.Group == "" && (handling == mqtt.RetainSend || handling == mqtt.RetainSendIfNew && !existed[k]) {
-			jobs = append(jobs, retainedJob{sub: s})
+		if r.LeftOut > 0 {
+			c.b.metrics.retainedLeftOut.Add(uint64(r.LeftOut))
+			c.log.Info("the queue has no room for retained messages", "topic", s.Filter.String(), "count", r.LeftOut)
+		}
+		wanted := when == engine.RetainedAlways || when == engine.RetainedIfNew && !r.Existed
+		if s.Group == "" && wanted && (!r.Queued || r.Direct > 0) {
+			jobs = append(jobs, retainedJob{sub: s, queued: r.Queued})
 		}
 	}
 	return jobs, nil
+}
+
+// awaitRetained has live messages wait for the retained ones that were queued.
+func (c *conn) awaitRetained(became []engine.Subscribed) {
+	o := &c.out
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for i := range became {
+		if last := became[i].Last; last > o.cursor {
+			o.retained = max(o.retained, last)
+		}
+	}
+}
+
+// retainedWhen returns what the engine is asked for by a Retain Handling.
+func retainedWhen(handling byte) engine.RetainedWhen {
+	switch handling {
+	case mqtt.RetainSend:
+		return engine.RetainedAlways
+	case mqtt.RetainSendIfNew:
+		return engine.RetainedIfNew
+	}
+	return engine.RetainedNever
 }
 
 func (c *conn) refuseFilter(filter string, err error, i int, ack *mqtt.Suback) {
@@ -219,7 +254,7 @@ func (c *conn) subscribed(s *engine.Subscription) bool {
 func (c *conn) openRetained(jobs []retainedJob) ([]retainedJob, error) {
 	some := jobs[:0]
 	opened := 0
-	for i, job := range jobs {
+	for _, job := range jobs {
 		if opened < maxOpened {
 			next, stop := iter.Pull2(c.b.cfg.Engine.Retained(c.ctx, c.id.Owner.Org, job.sub.Filter))
 			m, err, ok := next()
@@ -234,7 +269,7 @@ func (c *conn) openRetained(jobs []retainedJob) ([]retainedJob, error) {
 				}
 				continue
 			}
-			job = retainedJob{sub: jobs[i].sub, first: m, next: next, stop: stop}
+			job.first, job.next, job.stop = m, next, stop
 			opened++
 		}
 		some = append(some, job)
@@ -281,7 +316,7 @@ func (c *conn) sendRetainedOf(job *retainedJob) {
 	if !c.subscribed(&job.sub) {
 		return
 	}
-	if job.first != nil && !c.sendOneRetained(job.first, &job.sub) {
+	if job.first != nil && !c.sendOneRetained(job.first, job) {
 		return
 	}
 	for {
@@ -290,18 +325,21 @@ func (c *conn) sendRetainedOf(job *retainedJob) {
 			c.end(endingOf(err)) // it must not look as if there were none
 			return
 		}
-		if !ok || !c.sendOneRetained(m, &job.sub) {
+		if !ok || !c.sendOneRetained(m, job) {
 			return
 		}
 	}
 }
 
-// sendOneRetained sends one retained message when there is room for it. It
-// reports false if the connection ends.
-func (c *conn) sendOneRetained(m *engine.Message, s *engine.Subscription) bool {
-	d := engine.Delivery{QoS: min(m.QoS, s.QoS), Retain: true} // [MQTT-3.3.1-8]
-	if s.ID != 0 {
-		d.IDs = []uint32{s.ID}
+// sendOneRetained sends one retained message, unless it is queued, when there is
+// room for it. It reports false if the connection ends.
+func (c *conn) sendOneRetained(m *engine.Message, job *retainedJob) bool {
+	d := engine.Delivery{QoS: min(m.QoS, job.sub.QoS), Retain: true} // [MQTT-3.3.1-8]
+	if job.queued && d.QoS > 0 {
+		return true
+	}
+	if job.sub.ID != 0 {
+		d.IDs = []uint32{job.sub.ID}
 	}
 	o := &c.out
 	o.mu.Lock()
@@ -335,11 +373,20 @@ func (c *conn) releaseLocked() {
 	if o.hold--; o.hold > 0 || o.end != nil {
 		return
 	}
+	c.releaseHeldLocked()
+	c.kickLocked()
+}
+
+// releaseHeldLocked sends what waited, if nothing is in its way any more.
+func (c *conn) releaseHeldLocked() {
+	o := &c.out
+	if o.hold > 0 || o.retained > 0 {
+		return
+	}
 	held := o.held
 	o.held = nil
 	for i := range held {
 		o.waiting -= held[i].size()
 		c.deliverLocked(&held[i].m, held[i].d)
 	}
-	c.kickLocked()
 }

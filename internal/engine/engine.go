@@ -76,6 +76,32 @@ type Subscription struct {
 	NoLocal           bool
 	RetainAsPublished bool
 	ID                uint32 // subscription identifier; 0: none
+
+	// Retained asks Subscribe for retained messages. It is not kept.
+	Retained RetainedWhen
+}
+
+// RetainedWhen says when Subscribe queues the retained messages that match.
+type RetainedWhen byte
+
+// Shared subscriptions get no retained messages, whatever they ask for.
+const (
+	RetainedNever  RetainedWhen = iota
+	RetainedIfNew               // if the subscription was not there
+	RetainedAlways              // also if it was
+)
+
+// Subscribed is what became of a subscription.
+type Subscribed struct {
+	Existed bool // it was there, and was replaced
+
+	// Queued says that its retained messages with a QoS above 0 were queued:
+	// the session is persistent. Those with QoS 0, and those of other sessions,
+	// come from Engine.Retained.
+	Queued  bool
+	Direct  int    // with Queued: how many had QoS 0
+	LeftOut int    // with Queued: how many found no room in the queue
+	Last    Offset // with Queued: of the last one; 0: there is none
 }
 
 // Delivery says how a message goes to one session. When several of its
@@ -179,9 +205,12 @@ type Engine interface {
 // A Session is a session that is held. Its methods are called by one goroutine
 // at a time, except Ack and Release, which any goroutine may call.
 type Session interface {
-	// Subscribe adds or replaces subscriptions; existed tells for each whether
-	// it was there. It returns when they are durable and in effect.
-	Subscribe(ctx context.Context, subs []Subscription) (existed []bool, err error)
+	// Subscribe adds or replaces subscriptions and tells what became of each. It
+	// returns when they are durable and in effect, and with them the retained
+	// messages they queued, with the RETAIN flag. A retained message is never
+	// queued behind a later message that Subscribe let in. With both a result and an
+	// error the subscriptions are in effect, and retained messages are missing.
+	Subscribe(ctx context.Context, subs []Subscription) ([]Subscribed, error)
 
 	// Unsubscribe removes the subscription with that filter and group.
 	Unsubscribe(ctx context.Context, f topic.Filter, group string) (existed bool, err error)

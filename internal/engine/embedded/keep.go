@@ -42,6 +42,7 @@ func (p *publication) run(l *loop) {
 // refuse tells that nothing was kept, once all before it is finished.
 func (p *publication) refuse(l *loop, err error) {
 	p.unreserve()
+	p.refused = true
 	l.after(&refusal{p, err})
 }
 
@@ -86,21 +87,28 @@ func (p *publication) keep(l *loop) {
 
 // keepFor writes the entry of one session.
 func (p *publication) keepFor(l *loop, t *target) engine.Offset {
-	s := t.s
-	offset := s.cursor.next
-	s.cursor.next++
-	s.cursor.count++
-	s.cursor.bytes += p.size
-	s.o.e.queued.Add(1)
-	l.touch(s)
+	for _, c := range t.s.scans {
+		c.precede(l, p)
+	}
 	e := entryRecord{meta: p.meta(), qos: min(p.qos, t.qos), retain: p.retain && t.rap, ids: t.ids}
 	if p.inline {
 		e.sealed = p.sealed
 	}
+	return l.queueEntry(t.s, &e)
+}
+
+// queueEntry writes the next entry of a queue, in which room is reserved.
+func (l *loop) queueEntry(s *session, e *entryRecord) engine.Offset {
+	offset := s.cursor.next
+	s.cursor.next++
+	s.cursor.count++
+	s.cursor.bytes += e.size
+	s.o.e.queued.Add(1)
+	l.touch(s)
 	l.key = queueKey(l.key[:0], s.o.id, s.number, offset)
 	l.value = e.append(l.value[:0])
 	l.building.set(l.key, l.value)
-	l.index(p.expires, l.key)
+	l.index(e.expires, l.key)
 	return offset
 }
 
@@ -122,7 +130,7 @@ func (l *loop) index(expires int64, key []byte) {
 
 // keepRetained writes the retained message of the topic, or removes it.
 func (p *publication) keepRetained(l *loop) {
-	l.key = retainedKey(l.key[:0], p.o.id, p.topic)
+	l.key = retainedKey(l.key[:0], p.o.id, p.topic.String())
 	if len(p.message.Payload) == 0 {
 		l.building.delete(l.key) // [MQTT-3.3.1-6]
 		return
@@ -137,8 +145,8 @@ func (p *publication) keepRetained(l *loop) {
 func (p *publication) finish(l *loop, err error) {
 	if p.retains {
 		p.o.retained.Lock()
-		if p.o.retained.pending[p.topic] == p {
-			delete(p.o.retained.pending, p.topic)
+		if p.o.retained.pending[p.topic.String()] == p {
+			delete(p.o.retained.pending, p.topic.String())
 		}
 		p.o.retained.Unlock()
 		p.o.e.retained.stale()

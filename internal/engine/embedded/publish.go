@@ -6,6 +6,7 @@ import (
 
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/topic"
 )
 
 // A publication is a message on its way to disk.
@@ -18,10 +19,10 @@ type publication struct {
 	cost   int   // what it counts against Limits.Pending
 
 	expires  int64
-	retain   bool   // as published
-	qos      byte   // as published
-	retains  bool   // it is, or clears, the retained message of its topic
-	topic    string // with retains
+	retain   bool // as published
+	qos      byte // as published
+	retains  bool // it is, or clears, the retained message of its topic
+	topic    topic.Name
 	packetID uint16 // to be recorded; 0: none
 
 	message *engine.Message // a copy, if somebody needs one from memory; nil otherwise
@@ -30,6 +31,7 @@ type publication struct {
 	live    []target // sessions that get it when it is durable: QoS 2 only
 	more    []target // likewise
 
+	refused bool            // nothing of it is kept; of the loop
 	inline  bool            // the message stands in its only entry
 	offsets []engine.Offset // of the entries in kept; 0: none
 	one     [1]engine.Offset
@@ -83,7 +85,7 @@ func (o *org) publish(ctx context.Context, h *handle, to *match, m *engine.Messa
 		return
 	}
 	p := &publication{
-		o: o, from: h, done: done, size: sizeOf(m), expires: millis(m.Expires),
+		o: o, from: h, done: done, topic: m.Topic, size: sizeOf(m), expires: millis(m.Expires),
 		retain: m.Retain, qos: m.QoS, retains: m.Retain, packetID: packetID, wait: m.QoS > 0,
 	}
 	if err := p.address(to, m); err != nil {
@@ -216,9 +218,6 @@ func (p *publication) prepare(ctx context.Context, m *engine.Message) error {
 	if err := e.health.refusal(); err != nil {
 		return err
 	}
-	if p.retains {
-		p.topic = m.Topic.String()
-	}
 	p.cost = 256 + int(p.size) + 96*len(p.kept)
 	if err := e.loop.admit(ctx, p.cost); err != nil {
 		return err
@@ -261,12 +260,12 @@ func (p *publication) send() {
 	wait := p.wait
 	if p.retains {
 		p.o.retained.Lock()
-		p.o.retained.pending[p.topic] = p
+		p.o.retained.pending[p.topic.String()] = p
 	}
 	ok := l.enqueue(p)
 	if p.retains {
 		if !ok {
-			delete(p.o.retained.pending, p.topic)
+			delete(p.o.retained.pending, p.topic.String())
 		}
 		p.o.retained.Unlock()
 	}

@@ -58,13 +58,25 @@ func (o *org) pendingRetained(f topic.Filter) map[string]*engine.Message {
 	return found
 }
 
-func (o *org) scanRetained(ctx context.Context, f topic.Filter, pending map[string]*engine.Message, yield func(*engine.Message, error) bool) (err error) {
+func (o *org) scanRetained(ctx context.Context, f topic.Filter, pending map[string]*engine.Message, yield func(*engine.Message, error) bool) error {
 	now := o.e.now()
 	for _, m := range pending {
 		if len(m.Payload) > 0 && !expired(m.Expires, now) && !yield(m, nil) {
 			return errStopped
 		}
 	}
+	return o.walkRetained(ctx, f, pending, millis(now), func(_ sealedRecord, m *engine.Message) error {
+		if !yield(m, nil) {
+			return errStopped
+		}
+		return nil
+	})
+}
+
+// walkRetained visits the stored retained messages that match f, in the order
+// of their topics, but for those of the topics in pending. What is sealed in a
+// record is valid only during the visit.
+func (o *org) walkRetained(ctx context.Context, f topic.Filter, pending map[string]*engine.Message, now int64, visit func(sealedRecord, *engine.Message) error) (err error) {
 	lower, upper := retainedRange(o.id, f)
 	it, err := o.e.db.NewIterWithContext(ctx, &pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
@@ -79,43 +91,46 @@ func (o *org) scanRetained(ctx context.Context, f topic.Filter, pending map[stri
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		m, err := o.readRetained(ctx, it, f, pending, millis(now))
+		r, m, err := o.readRetained(ctx, it, f, pending, now)
 		if err != nil {
 			return fmt.Errorf("read retained messages: %w", err)
 		}
-		if m != nil && !yield(m, nil) {
-			return errStopped
+		if m == nil {
+			continue
+		}
+		if err := visit(r, m); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
 // readRetained returns the message at the iterator, or nil if it is not wanted.
-func (o *org) readRetained(ctx context.Context, it *pebble.Iterator, f topic.Filter, pending map[string]*engine.Message, now int64) (*engine.Message, error) {
+func (o *org) readRetained(ctx context.Context, it *pebble.Iterator, f topic.Filter, pending map[string]*engine.Message, now int64) (r sealedRecord, m *engine.Message, err error) {
 	k, err := parseKey(it.Key())
 	if err != nil {
-		return nil, err
+		return r, nil, err
 	}
 	name, err := topic.ParseName(string(k.rest))
 	if err != nil {
-		return nil, err
+		return r, nil, err
 	}
 	if _, newer := pending[name.String()]; newer || !f.Match(name) {
-		return nil, nil
+		return r, nil, nil
 	}
 	v, err := it.ValueAndErr()
 	if err != nil {
-		return nil, err
+		return r, nil, err
 	}
-	r, err := parseSealed(v)
+	r, err = parseSealed(v)
 	if err != nil || r.expires != 0 && r.expires <= now {
-		return nil, err
+		return r, nil, err
 	}
-	m, err := o.unseal(ctx, r.message, r.sealed)
+	m, err = o.unseal(ctx, r.message, r.sealed)
 	if err == nil && m.Topic != name {
 		err = fmt.Errorf("%w: it is stored under another topic", errRecord)
 	}
-	return m, err
+	return r, m, err
 }
 
 // retainedRange returns the keys among which the topics that f matches are.

@@ -31,6 +31,7 @@ type session struct {
 	received   map[uint16]struct{}
 	cursor     cursor
 	removed    map[engine.Offset]struct{} // of those from cursor.low on
+	scans      []*scan                    // for retained messages, under way
 	nextSeek   int                        // size of removed at which low is looked up
 	gone       bool
 	waking     bool // it is among those to be woken

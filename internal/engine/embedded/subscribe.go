@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"errors"
 
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/errs"
@@ -11,23 +12,43 @@ import (
 // subscribe is what Subscribe does.
 type subscribe struct {
 	waiter
-	h       *handle
-	subs    []engine.Subscription
-	existed []bool
+	h      *handle
+	subs   []engine.Subscription
+	became []engine.Subscribed
+	scans  []*scan
 }
 
-// Subscribe adds or replaces subscriptions.
-func (h *handle) Subscribe(ctx context.Context, subs []engine.Subscription) ([]bool, error) {
+// Subscribe adds or replaces subscriptions, and queues retained messages.
+func (h *handle) Subscribe(ctx context.Context, subs []engine.Subscription) ([]engine.Subscribed, error) {
 	for i := range subs {
 		if subs[i].QoS > 2 || subs[i].Filter.String() == "" {
 			return nil, errs.E(errs.Invalid, "a subscription needs a filter and a QoS of 0, 1 or 2")
 		}
 	}
-	op := &subscribe{waiter: newWaiter(), h: h, subs: subs, existed: make([]bool, len(subs))}
-	if err := h.s.o.e.loop.do(ctx, op, op.waiter); err != nil {
+	l := h.s.o.e.loop
+	op := &subscribe{waiter: newWaiter(), h: h, subs: subs, became: make([]engine.Subscribed, len(subs))}
+	if err := l.do(ctx, op, op.waiter); err != nil {
+		l.enqueue(&endScans{waiter: newWaiter(), h: h}) // it may have begun them
 		return nil, err
 	}
-	return op.existed, nil
+	if len(op.scans) == 0 {
+		return op.became, nil
+	}
+	var err error
+	for _, c := range op.scans {
+		if err = c.run(ctx); err != nil {
+			break
+		}
+	}
+	end := &endScans{waiter: newWaiter(), h: h}
+	ended := l.do(ctx, end, end.waiter)
+	if err == nil {
+		err = ended
+	}
+	if ctx.Err() != nil || errors.Is(ended, engine.ErrClosed) {
+		return nil, err // the loop may still be writing what became of them
+	}
+	return op.became, err
 }
 
 func (c *subscribe) run(l *loop) {
@@ -41,8 +62,18 @@ func (c *subscribe) run(l *loop) {
 		return
 	}
 	for i := range c.subs {
-		c.existed[i] = l.subscribe(s, c.subs[i])
+		in := c.subs[i]
+		when := in.Retained
+		in.Retained = engine.RetainedNever
+		existed := l.subscribe(s, in)
+		c.became[i].Existed = existed
+		if s.persistent && in.QoS > 0 && in.Group == "" &&
+			(when == engine.RetainedAlways || when == engine.RetainedIfNew && !existed) {
+			c.became[i].Queued = true
+			c.scans = append(c.scans, newScan(c.h, in, &c.became[i]))
+		}
 	}
+	s.scans = c.scans
 	if s.persistent {
 		l.wait(c)
 	} else {

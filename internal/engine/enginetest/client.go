@@ -107,18 +107,25 @@ func name(t *testing.T, s string) topic.Name {
 	return n
 }
 
-// subscribe subscribes; opts change the subscription.
+// subscribe subscribes and reports whether the subscription was there; opts
+// change the subscription.
 func (c *client) subscribe(f string, qos byte, opts ...func(*engine.Subscription)) bool {
+	c.t.Helper()
+	return c.subscribed(f, qos, opts...).Existed
+}
+
+// subscribed subscribes and returns what became of it.
+func (c *client) subscribed(f string, qos byte, opts ...func(*engine.Subscription)) engine.Subscribed {
 	c.t.Helper()
 	s := engine.Subscription{Filter: filter(c.t, f), QoS: qos}
 	for _, o := range opts {
 		o(&s)
 	}
-	existed, err := c.session.Subscribe(context.Background(), []engine.Subscription{s})
-	if err != nil || len(existed) != 1 {
-		c.t.Fatalf("subscribe to %q: %v, %v", f, existed, err)
+	became, err := c.session.Subscribe(context.Background(), []engine.Subscription{s})
+	if err != nil || len(became) != 1 {
+		c.t.Fatalf("subscribe to %q: %v, %v", f, became, err)
 	}
-	return existed[0]
+	return became[0]
 }
 
 func inGroup(g string) func(*engine.Subscription) {

@@ -23,6 +23,7 @@ func TestTime(t *testing.T, newStore func(t *testing.T) Store) {
 		{"MessageExpiryKept", testMessageExpiryKept},
 		{"MessageExpiryShared", testMessageExpiryShared},
 		{"RetainedExpiry", testRetainedExpiry},
+		{"RetainedQueuedExpiry", testRetainedQueuedExpiry},
 		{"RetainedExpiryReplaced", testRetainedExpiryReplaced},
 		{"SessionExpiry", testSessionExpiry},
 		{"SessionExpiryAfterCrash", testSessionExpiryAfterCrash},
