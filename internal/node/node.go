@@ -82,10 +82,10 @@ func Open(ctx context.Context, c config.Config, version string, log *slog.Logger
 	if err := n.openFaces(version); err != nil {
 		return nil, err
 	}
-	if n.mqttListener, err = listen(ctx, "mqtt.listen", c.MQTT.Listen, n.broker.TLS()); err != nil {
+	if n.mqttListener, err = listen(ctx, "mqtt.listen", c.MQTT.Listen, n.broker.TLS(), 0); err != nil {
 		return nil, err
 	}
-	if n.httpsListener, err = listen(ctx, "https.listen", c.HTTPS.Listen, n.tlsConfig("h2", "http/1.1")); err != nil {
+	if n.httpsListener, err = listen(ctx, "https.listen", c.HTTPS.Listen, n.tlsConfig("h2", "http/1.1"), maxHTTPS()); err != nil {
 		return nil, err
 	}
 	// Last, so that nothing can fail between making the first secrets and
@@ -99,16 +99,25 @@ func Open(ctx context.Context, c config.Config, version string, log *slog.Logger
 	return n, err
 }
 
-// maxConnections leaves files for everything that is not a connection.
+// maxConnections is how many clients may be connected: eight of ten files, so
+// that enough is left for HTTPS and for what is kept.
 func (n *Node) maxConnections() int {
 	if n.config.MQTT.MaxConnections > 0 {
 		return n.config.MQTT.MaxConnections
 	}
+	return max(files()*8/10, 64)
+}
+
+// maxHTTPS is how many connections the console and the API may have.
+func maxHTTPS() int { return max(files()/10, 32) }
+
+// files returns how many files the process may open.
+func files() int {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return 0
+		return 1024
 	}
-	return int(max(min(limit.Cur, 1<<30)*9/10, 64))
+	return int(min(limit.Cur, 1<<30))
 }
 
 // openState opens what is kept: SQL state, keys, authorities, messages.
