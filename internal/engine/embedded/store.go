@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -41,7 +42,8 @@ func (e *Engine) openStore() error {
 				e.sweeper.collect() // it looks whether a full disk has room again
 			},
 			DataCorruption: func(i pebble.DataCorruptionInfo) {
-				e.health.fail(fmt.Errorf("damaged file: %s", i))
+				// Not i itself, which prints pages of stack, and keys.
+				e.health.fail(fmt.Errorf("the file %s is damaged; put back a backup of the data folder: %w", i.Path, i.Details))
 			},
 			WriteStallBegin: func(i pebble.WriteStallBeginInfo) {
 				e.log.Warn("the message store cannot keep up; publishers wait", "why", i.Reason)
@@ -49,11 +51,8 @@ func (e *Engine) openStore() error {
 		},
 	}
 	db, err := pebble.Open(e.dir, o)
-	switch {
-	case err != nil && strings.Contains(err.Error(), "unknown format major version"):
-		return fmt.Errorf("the folder was written by a newer version: %s: %w", advice, err)
-	case err != nil:
-		return err
+	if err != nil {
+		return openError(err)
 	}
 	e.db = db
 	err = errors.Join(e.health.failure(), e.beginEpoch())
@@ -63,6 +62,18 @@ func (e *Engine) openStore() error {
 	}
 	e.checkSpace()
 	return nil
+}
+
+// openError says what can be done about a store that cannot be opened.
+func openError(err error) error {
+	var system syscall.Errno
+	switch {
+	case strings.Contains(err.Error(), "unknown format major version"):
+		return fmt.Errorf("the folder was written by a newer version: %s: %w", advice, err)
+	case errors.As(err, &system) && system != syscall.ENOENT: // the disk or the lock, not what is in the files
+		return err
+	}
+	return fmt.Errorf("the store is damaged; put back a backup of the data folder: %w", err)
 }
 
 // beginEpoch checks the format of the folder and begins a new epoch of numbers.
