@@ -29,6 +29,7 @@ type client struct {
 	id, user, password string
 	version            mqtt.Version
 	expiry             uint32 // MQTT 5, in seconds
+	will               string // its payload; "": none
 	window             int    // unacknowledged messages that it publishes; also its Receive Maximum
 	tolerant           bool   // the server may refuse what it asks for
 	volatile           bool   // its session ends with the connection
@@ -98,6 +99,9 @@ func (c *client) connect(ctx context.Context) error {
 	p := &mqtt.Connect{
 		Version: c.version, CleanStart: clean, KeepAlive: 60, ClientID: c.id,
 		Username: mqtt.Some(c.user), Password: mqtt.Credential(c.password),
+	}
+	if c.will != "" {
+		p.Will = &mqtt.Will{Topic: "will/" + c.id, Payload: []byte(c.will), QoS: 1}
 	}
 	if c.version >= mqtt.V5 {
 		p.Properties.SessionExpiry = mqtt.Some(c.expiry)

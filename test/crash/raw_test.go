@@ -12,9 +12,17 @@ import (
 // none.
 func (w *world) raw(a account, v mqtt.Version, clean bool, expiry uint32) (*wire, *mqtt.Connack) {
 	w.t.Helper()
-	c, err := dial(context.Background(), strings.Replace(w.mqtt, "127.0.0.1", "localhost", 1), w.tls, v)
+	c, ack, err := w.ask(a, v, clean, expiry)
 	if err != nil {
 		w.t.Fatal(err)
+	}
+	return c, ack
+}
+
+func (w *world) ask(a account, v mqtt.Version, clean bool, expiry uint32) (*wire, *mqtt.Connack, error) {
+	c, err := dial(context.Background(), strings.Replace(w.mqtt, "127.0.0.1", "localhost", 1), w.tls, v)
+	if err != nil {
+		return nil, nil, err
 	}
 	p := &mqtt.Connect{Version: v, CleanStart: clean, ClientID: a.client, Username: mqtt.Some(a.user), Password: mqtt.Credential(a.password)}
 	if v >= mqtt.V5 {
@@ -22,7 +30,7 @@ func (w *world) raw(a account, v mqtt.Version, clean bool, expiry uint32) (*wire
 	}
 	c.write(p)
 	ack, _ := c.next().(*mqtt.Connack)
-	return c, ack
+	return c, ack, nil
 }
 
 // gets reports whether a message on topic comes.

@@ -120,7 +120,7 @@ func (w *world) subscriber(name string, v mqtt.Version, qos byte, filters ...str
 
 // cast adds everybody of the great play.
 func (w *world) cast() {
-	w.publisher("one5", mqtt.V5, 1, "load", 2)
+	w.publisher("one5", mqtt.V5, 1, "load", 2).will = marker + " will"
 	w.publisher("one4", mqtt.V311, 1, "load", 1)
 	w.publisher("two5", mqtt.V5, 2, "load", 2)
 	w.publisher("two4", mqtt.V311, 2, "load", 1)
@@ -151,8 +151,8 @@ func (w *world) cast() {
 	brief := w.subscriber("brief", mqtt.V5, 2, "load/two5/#")
 	brief.online, brief.expiry, brief.ended.expiry = 0.4, 2, 2*time.Second
 	brief.judge = brief.ended.judge
-	_ = w.subscriber("retained", mqtt.V5, 2)
-	//ret.churn = []string{retainedTopics + "#"}
+	ret := w.subscriber("retained", mqtt.V5, 2)
+	ret.churn = []string{retainedTopics + "#"}
 	w.castThings()
 }
 
