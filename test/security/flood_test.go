@@ -47,6 +47,7 @@ func crowd(t testing.TB, want int) int {
 // Connections that never begin their handshake, and such that go on a byte at a
 // time before and after it, keep nobody out and are closed.
 func TestStalledHandshakesDoNotStarve(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	before, files := s.memory(t), s.files(t)
 	n := crowd(t, 3000)

@@ -101,6 +101,7 @@ func frame(first byte, payload []byte) []byte {
 
 // WebSocket is a transport for MQTT and gives no way around anything.
 func TestOddWebSocketsAreClosed(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	before := s.memory(t)
 	for name, headers := range map[string]string{"none": "", "another": "Sec-WebSocket-Protocol: soap\r\n", "similar": "Sec-WebSocket-Protocol: mqttx\r\n"} {
@@ -179,7 +180,7 @@ func TestHTTP2FloodLeavesServerWell(t *testing.T) {
 	for _, path := range []string{"/events", "/", "/devices"} { // the console of nobody
 		nobody := &http.Client{Transport: tr, Timeout: patience, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 		req, _ := http.NewRequest(http.MethodGet, fmt.Sprintf("https://localhost:%d%s", s.HTTPSPort, path), nil)
-		req.AddCookie(&http.Cookie{Name: "__Host-session", Value: "x"})
+		req.AddCookie(&http.Cookie{Name: "__Host-keepmq", Value: "x"})
 		res, err := nobody.Do(req)
 		if err != nil {
 			t.Fatal(err)
