@@ -234,3 +234,38 @@ func (w *web) do(method, path, auth, body string) (int, string) {
 	b, _ := io.ReadAll(io.LimitReader(res.Body, 1<<20))
 	return res.StatusCode, string(b)
 }
+
+// Two API keys of one organisation that connect with the same client identifier
+// have a session each: neither inherits the other's messages.
+func TestSessionTakeoverBetweenPrincipals(t *testing.T) {
+	s := start(t)
+	var second struct{ Key, Token string }
+	s.api.Call(http.MethodPost, "/orgs/"+s.ours.id+"/apps", map[string]string{"name": "second"}, &second)
+	as := func(key, token string) *mqtt.Connect {
+		p := login{s.ours.asApp().client, key, token}.packet()
+		p.CleanStart = false
+		p.Properties.SessionExpiry = mqtt.Some(uint32(60))
+		return p
+	}
+	first := s.connect(t, as(s.ours.key, s.ours.token))
+	first.subscribe(1, "iot-2/type/+/id/+/evt/+/fmt/+")
+	intruder := s.dial(t, nil)
+	intruder.send(as(second.Key, second.Token))
+	ack, ok := intruder.next().(*mqtt.Connack)
+	if !ok {
+		t.Fatal("no CONNACK")
+	}
+	if ack.SessionPresent {
+		t.Error("it was given the other's session")
+	}
+	d := s.connect(t, s.ours.asDevice().packet())
+	if code := d.publish("iot-2/evt/x/fmt/json", "{}", false); code.IsError() {
+		t.Fatal(code)
+	}
+	if got := first.ping(); len(got) != 1 {
+		t.Errorf("the owner received %d messages, want 1", len(got))
+	}
+	if !ack.Code.IsError() && len(intruder.ping()) != 0 {
+		t.Error("the other received a message")
+	}
+}
