@@ -74,6 +74,15 @@ func (p *peer) abort() {
 	p.gone()
 }
 
+// leave says goodbye in TLS, within the write deadline, and closes. A client that
+// sees the connection cut without it takes that for an attack or an accident.
+func (p *peer) leave() {
+	if t, ok := p.Conn.(*tls.Conn); ok {
+		_ = t.CloseWrite() // it is closed in any case
+	}
+	p.abort()
+}
+
 func (p *peer) gone() {
 	p.closed.Do(func() {
 		p.b.open.Add(-1)

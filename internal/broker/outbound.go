@@ -105,6 +105,7 @@ func (c *conn) flush() {
 	o := &c.out
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	broken := false
 	for len(o.buf) > 0 {
 		b, deadline := o.buf, o.deadline
 		o.buf, o.writing = nil, len(b)
@@ -116,7 +117,7 @@ func (c *conn) flush() {
 		o.mu.Lock()
 		o.writing = 0
 		if err != nil {
-			o.buf = nil
+			o.buf, broken = nil, true
 			c.endLocked(ending{quiet: true, urgent: true, err: err})
 			break
 		}
@@ -129,7 +130,14 @@ func (c *conn) flush() {
 	}
 	// running stays true: nobody starts another flusher.
 	if o.end.urgent || o.end.lost || o.end.err != nil {
-		c.peer.abort()
+		if broken || o.end.lost {
+			c.peer.abort()
+		} else {
+			c.nc.SetWriteDeadline(o.deadline)
+			o.mu.Unlock() // nothing is appended any more
+			c.peer.leave()
+			o.mu.Lock()
+		}
 	}
 	c.unblock()
 }
