@@ -47,6 +47,9 @@ type conn struct {
 	problemInfo bool
 	accepted    bool // CONNACK with success was sent; guarded by out.mu
 
+	refusalLogged    atomic.Int64 // when a refused message was logged, in Unix seconds
+	refusalsUnlogged atomic.Int64 // since then
+
 	grant atomic.Pointer[auth.Grant]
 	heard atomic.Int64 // when the last packet came, in Unix nanoseconds
 	alive *time.Timer  // for CONNECT, then for the keep alive

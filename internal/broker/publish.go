@@ -209,7 +209,14 @@ func (c *conn) charge(grant *auth.Grant, size int) error {
 	return nil
 }
 
-// logRefusal logs why a message of this client went nowhere.
+// logRefusal logs why a message of this client went nowhere, once a second at
+// most: a client must not be able to fill the disk with the log. The metrics
+// count all of them.
 func (c *conn) logRefusal(what string, err error) {
-	c.log.Info(what, "code", fmt.Sprintf("0x%02X", byte(publishCode(err))), "err", err)
+	now, last := time.Now().Unix(), c.refusalLogged.Load()
+	if now == last || !c.refusalLogged.CompareAndSwap(last, now) {
+		c.refusalsUnlogged.Add(1)
+		return
+	}
+	c.log.Info(what, "code", fmt.Sprintf("0x%02X", byte(publishCode(err))), "err", err, "more_before", c.refusalsUnlogged.Swap(0))
 }
