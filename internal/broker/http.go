@@ -156,6 +156,9 @@ func (b *Broker) postMessage(w http.ResponseWriter, r *http.Request, kind string
 	if err != nil {
 		return err
 	}
+	if org, _, hosted := strings.Cut(r.Host, ".messaging."); hosted && org != string(grant.Principal().Org) {
+		return errs.E(errs.Unauthenticated, "the host is that of another organisation")
+	}
 	topicName := "iot-2/type/" + typ + "/id/" + device + "/" + kind + "/" + name + "/fmt/" + format
 	if !application && !gateway {
 		topicName = "iot-2/" + kind + "/" + name + "/fmt/" + format

@@ -148,6 +148,7 @@ func TestHTTPMessaging(t *testing.T) {
 		"no credentials":   {"POST", device + "events/e", "abc123.messaging.x", "", "application/json", "{}", 401, ""},
 		"not a key":        {"POST", application + "events/e", "", "somebody", "application/json", "{}", 401, ""},
 		"unknown key":      {"POST", application + "events/e", "", "a-abc123-other", "application/json", "{}", 401, ""},
+		"another's host":   {"POST", application + "events/e", "def456.messaging.x", "a-abc123-key", "application/json", "{}", 401, ""},
 		"not allowed":      {"POST", "/api/v0002/application/types/other/devices/d/events/e", "", "a-abc123-key", "application/json", "{}", 403, ""},
 		"bad name":         {"POST", application + "events/e%2Ff", "", "a-abc123-key", "application/json", "{}", 400, ""},
 		"bad content type": {"POST", application + "events/e", "", "a-abc123-key", "image/png", "{}", 400, ""},
