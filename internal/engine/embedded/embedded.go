@@ -19,7 +19,9 @@
 // disk under any of them.
 //
 // What it does not do: share its folder with another process, or ask who may do
-// what.
+// what. Nor does it notice every damage done to its files from outside: Pebble
+// takes a damaged record of its manifest, or at the end of its log, for the end
+// of what was written before a crash, and what came after it is then missing.
 package embedded
 
 import (
