@@ -36,6 +36,9 @@ func rebuild(t *testing.T, l *Log) {
 			}
 			texts = append(texts, s)
 		}
+		if err := rows.Err(); err != nil {
+			return err
+		}
 		if _, err := tx.ExecContext(t.Context(), `DELETE FROM audit_hash`); err != nil {
 			return err
 		}

@@ -129,7 +129,7 @@ func edgeError(ctx context.Context, err error) error {
 	var p *edge.Problem
 	switch {
 	case err == nil, ctx.Err() != nil:
-		return nil
+		return nil //nolint:nilerr // see above
 	case errors.As(err, &p) && p.Do != "":
 		return hint(p.Do, "%w", err)
 	}

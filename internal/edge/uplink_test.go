@@ -274,12 +274,12 @@ func TestUplinkAfterLoss(t *testing.T) {
 	const n = 5000
 	b, d := newBroker(t), newMemDisk()
 	b.set(func() { b.receiveMax = 100 })
-	s, p := openTestSpool(t, d, 64<<10)
+	s, _ := openTestSpool(t, d, 64<<10)
 	for i := 1; i <= n; i += 10 {
 		put(t, s, batchOf(i, 10))
 	}
 	want := numbers(t, s)
-	s, p = openTestSpool(t, d, 64<<10)
+	s, p := openTestSpool(t, d, 64<<10)
 	stop := b.start(s, p)
 	b.waitFor(len(want))
 	stop()

@@ -62,7 +62,7 @@ func testWills(t *testing.T, s Store) {
 		}
 		wantWills(t, e) // the client said goodbye
 
-		c = claim(t, e, id, expiry, withWill("a", "2"))
+		claim(t, e, id, expiry, withWill("a", "2"))
 		c = claim(t, e, id, expiry, withWill("a", "3"))
 		before := time.Now().Add(-time.Second)
 		if err := c.session.Close(ctx, engine.Close{Expiry: expiry, KeepWill: true}); err != nil {
