@@ -52,7 +52,7 @@ var allowed = map[string]string{
 	"bench":         "std bench/floor mqtt secret",
 	"bench/floor":   "std mqtt",
 	"test/server":   "std",
-	"test/running":  "std test/server",
+	"test/running":  "std client mqtt secret test/server",
 	"test/clients":  "test/server",
 	"test/browser":  "std test/server",
 	"test/security": "mqtt test/server",
