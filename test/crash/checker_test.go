@@ -33,10 +33,7 @@ func TestChecker(t *testing.T) {
 	half := func(h *history, _ *stream, r *receiver) { // UNSUBSCRIBE without an answer
 		r.stretches[len(r.stretches)-1].unsubSent = h.tick()
 	}
-	discard := func(h *history, s *stream, r *receiver) {
-		unsub(h, s, r)
-		r.stretches[len(r.stretches)-1].discarded = true
-	}
+	discard := func(h *history, _ *stream, r *receiver) { h.discard(r, h.tick()) }
 	raw := func(topic, payload string) event {
 		return func(h *history, _ *stream, r *receiver) { h.arrive(r, topic, payload) }
 	}
@@ -68,6 +65,8 @@ func TestChecker(t *testing.T) {
 		{"unsubscribing in doubt, and there", 2, 2, all(sub, yes, half, yes, got(1, 2)), ""},
 		{"subscribed again", 2, 2, all(sub, unsub, yes, sub, yes), "s 2 was acknowledged and is lost"},
 		{"discarded", 2, 2, all(sub, yes, discard, yes), ""},
+		{"discarded after unsubscribing", 2, 2, all(sub, yes, unsub, discard), ""},
+		{"lost after a new start", 2, 2, all(sub, yes, discard, sub, yes), "s 2 was acknowledged and is lost"},
 		{"resurrected with a session", 2, 2, all(sub, yes, discard, yes, got(2)), "s 2 arrived without a subscription"},
 		{"changed", 1, 1, all(sub, yes, got(1), raw("a/b", marker+"|s|1|aaaaaaaa")), "what nobody sent"},
 		{"from the future", 1, 1, all(sub, yes, got(1), raw("a/b", marker+"|s|2|"+strings.Repeat("c", 94))), "what nobody sent"},

@@ -148,15 +148,11 @@ func (c *client) forget(began int64) {
 	for _, o := range c.out {
 		o.p.Dup, o.received, o.again = false, false, false
 	}
-	c.h.mu.Lock()
-	defer c.h.mu.Unlock()
-	for f, x := range c.subs {
-		x.discarded = true
-		if x.unsubSent == 0 {
-			x.unsubSent = began
-		}
-		x.unsubAcked = c.h.now()
-		delete(c.subs, f)
+	c.subs = map[string]*stretch{}
+	if c.r != nil {
+		c.h.mu.Lock()
+		defer c.h.mu.Unlock()
+		c.h.discard(c.r, began)
 	}
 }
 

@@ -54,6 +54,9 @@ func TestKill(t *testing.T) {
 	w.cast()
 	for n := 0; n < kills && !t.Failed(); n++ {
 		w.live(w.choose())
+		if n%40 == 39 { // queues are not to grow for ever
+			w.gather()
+		}
 	}
 	w.finish()
 	w.report(kills)

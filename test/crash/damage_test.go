@@ -31,7 +31,7 @@ type trial struct {
 func TestDamage(t *testing.T) {
 	w := newWorld(t, filepath.Join(t.TempDir(), "data"), seed(t))
 	w.castSmall(0)
-	w.prepare()
+	w.gather()
 	// What one life writes to the log the next moves to tables. A log has to be
 	// longer than what cannot be told from a torn end.
 	w.live(ending{after: 5 * time.Second, acks: 150})

@@ -142,13 +142,13 @@ func (w *world) castSmall(size int) {
 	w.subscriber("away5", mqtt.V5, 2, "load/#").online = 0
 }
 
-// prepare has everybody come once, so that their sessions are there.
-func (w *world) prepare() {
+// gather has everybody come, and get what is due, in a life without load.
+func (w *world) gather() {
 	w.t.Helper()
 	w.all = true
 	l, wait := w.begin(0)
 	l.phase.Store(draining)
-	w.until(l, patience, w.settled)
+	w.until(l, 3*patience, w.settled)
 	l.kill()
 	wait()
 	w.bury(l.process)
@@ -163,7 +163,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	w := newWorld(t, ramDisk(t, 400), seed(t))
 	w.castSmall(0)
-	w.prepare()
+	w.gather()
 	l, wait := w.begin(0)
 	l.stopping.Store(true) // connections may be refused
 	w.until(l, patience, l.more(300))
@@ -251,7 +251,7 @@ func TestDiskFillsAtOnce(t *testing.T) {
 	}
 	w := newWorld(t, ramDisk(t, 400), seed(t))
 	w.castSmall(16 << 10)
-	w.prepare()
+	w.gather()
 	for range 3 {
 		l, wait := w.begin(0)
 		l.stopping.Store(true)
@@ -326,7 +326,7 @@ func TestDiskTurnsReadOnly(t *testing.T) {
 	d := newDisk(t, 400)
 	w := newWorld(t, d.data(), seed(t))
 	w.castSmall(0)
-	w.prepare()
+	w.gather()
 	for range 2 {
 		l, wait := w.begin(0)
 		l.stopping.Store(true)
@@ -359,7 +359,7 @@ func TestDiskTurnsReadOnly(t *testing.T) {
 func TestWritesFail(t *testing.T) {
 	w := newWorld(t, filepath.Join(t.TempDir(), "data"), seed(t))
 	w.castSmall(4 << 10)
-	w.prepare()
+	w.gather()
 	for range 3 {
 		l, wait := w.begin(0)
 		l.stopping.Store(true)
@@ -412,6 +412,9 @@ func TestPowerCut(t *testing.T) {
 	}
 	for n := 0; n < cuts && !t.Failed(); n++ {
 		w.live(w.choose())
+		if n%40 == 39 {
+			w.gather()
+		}
 	}
 	w.between = func() {}
 	w.finish()

@@ -38,7 +38,6 @@ type stretch struct {
 	filter                                   string
 	subSent, subAcked, unsubSent, unsubAcked int64 // 0: not yet
 	asked                                    int   // times that UNSUBSCRIBE was sent
-	discarded                                bool  // its session ended, and what was queued with it
 }
 
 // A receiver is a session that gets messages.
@@ -46,7 +45,8 @@ type receiver struct {
 	name      string
 	qos       byte
 	stretches []*stretch
-	arrived   map[*stream][]int // numbers, as they came
+	arrived   map[*stream][]int        // numbers, as they came
+	excused   map[*stream]map[int]bool // what was in a queue that was discarded
 }
 
 func (h *history) stream(name, topic string, qos byte) *stream {
@@ -60,7 +60,7 @@ func (h *history) stream(name, topic string, qos byte) *stream {
 func (h *history) receiver(name string, qos byte) *receiver {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	r := &receiver{name: name, qos: qos, arrived: map[*stream][]int{}}
+	r := &receiver{name: name, qos: qos, arrived: map[*stream][]int{}, excused: map[*stream]map[int]bool{}}
 	h.receivers = append(h.receivers, r)
 	return r
 }
@@ -179,6 +179,27 @@ func (h *history) missing(r *receiver) (n int, example string) {
 	return n, example
 }
 
+// discard notes that the session of r was discarded since began, with its
+// subscriptions and all that was queued. The caller holds mu.
+func (h *history) discard(r *receiver, began int64) {
+	for _, x := range r.stretches {
+		if x.unsubSent == 0 {
+			x.unsubSent = began
+		}
+		if x.unsubAcked == 0 {
+			x.unsubAcked = h.now()
+		}
+	}
+	for _, s := range h.streams {
+		for _, n := range r.lost(s, r.seen(s)) {
+			if r.excused[s] == nil {
+				r.excused[s] = map[int]bool{}
+			}
+			r.excused[s][n] = true
+		}
+	}
+}
+
 func (r *receiver) seen(s *stream) []bool {
 	seen := make([]bool, len(s.msgs))
 	for _, n := range r.arrived[s] {
@@ -195,7 +216,7 @@ func (r *receiver) lost(s *stream, seen []bool) (lost []int) {
 		return nil
 	}
 	for i, m := range s.msgs {
-		if !seen[i] && m.acked != 0 && due(stretches, m) {
+		if !seen[i] && m.acked != 0 && covered(stretches, m) && !r.excused[s][i+1] {
 			lost = append(lost, i+1)
 		}
 	}
@@ -249,11 +270,6 @@ func (r *receiver) of(s *stream) (found []*stretch) {
 // which the server may have routed the message.
 func covered(stretches []*stretch, m message) bool {
 	return slices.ContainsFunc(stretches, func(x *stretch) bool { return x.covers(m) })
-}
-
-// due reports whether the message must arrive.
-func due(stretches []*stretch, m message) bool {
-	return slices.ContainsFunc(stretches, func(x *stretch) bool { return !x.discarded && x.covers(m) })
 }
 
 func (x *stretch) covers(m message) bool {

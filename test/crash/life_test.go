@@ -211,8 +211,13 @@ func (w *world) verdict() {
 	w.h.mu.Lock()
 	faults := w.h.faults
 	w.h.mu.Unlock()
-	if len(faults) > 0 {
-		w.t.Errorf("after %d lives:\n%s", w.lives, strings.Join(faults[:min(len(faults), 20)], "\n"))
+	if len(faults) == 0 {
+		return
+	}
+	w.t.Errorf("after %d lives:\n%s", w.lives, strings.Join(faults[:min(len(faults), 20)], "\n"))
+	for _, r := range w.h.receivers {
+		n, _ := w.h.missing(r)
+		w.t.Logf("%s has %d messages to come", r.name, n)
 	}
 }
 
