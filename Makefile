@@ -11,7 +11,7 @@ help: ## list the targets
 
 .PHONY: build
 build: ## build bin/keepmq
-	@$(GO) build -trimpath -ldflags '-s -w' -o bin/keepmq ./cmd/keepmq
+	@$(GO) build -trimpath -buildvcs=auto -ldflags '-s -w' -o bin/keepmq ./cmd/keepmq
 
 .PHONY: run
 run: build ## start a server, with this machine as its first edge device
