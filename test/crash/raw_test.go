@@ -34,9 +34,9 @@ func (w *world) ask(a account, v mqtt.Version, clean bool, expiry uint32) (*wire
 }
 
 // gets reports whether a message on topic comes.
-func (c *wire) gets(topic string) bool {
+func (w *wire) gets(topic string) bool {
 	for late := time.Now().Add(patience); time.Now().Before(late); {
-		switch p := c.next().(type) {
+		switch p := w.next().(type) {
 		case nil:
 			return false
 		case *mqtt.Publish:
@@ -50,9 +50,9 @@ func (c *wire) gets(topic string) bool {
 
 // acknowledgement returns the acknowledgement of the message with identifier 8,
 // or nil if the connection ends first.
-func (c *wire) acknowledgement() *mqtt.Ack {
+func (w *wire) acknowledgement() *mqtt.Ack {
 	for {
-		switch p := c.next().(type) {
+		switch p := w.next().(type) {
 		case nil:
 			return nil
 		case *mqtt.Ack:
