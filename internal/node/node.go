@@ -30,6 +30,7 @@ import (
 	"github.com/keepmq/keepmq/internal/engine/embedded"
 	"github.com/keepmq/keepmq/internal/keyring"
 	"github.com/keepmq/keepmq/internal/registry"
+	"github.com/keepmq/keepmq/internal/store"
 	"github.com/keepmq/keepmq/internal/store/sqlite"
 )
 
@@ -206,10 +207,16 @@ func (n *Node) MQTTPort() int { return n.mqttListener.Addr().(*net.TCPAddr).Port
 // HTTPSPort returns the port of the console and the API.
 func (n *Node) HTTPSPort() int { return n.httpsListener.Addr().(*net.TCPAddr).Port }
 
-// ready reports whether the node can do its work.
+// ready reports whether the node can do its work: keep messages, and know who
+// may send them.
 func (n *Node) ready(ctx context.Context) error {
-	_, err := n.engine.Stats(ctx)
-	return err
+	if err := n.engine.Health(); err != nil {
+		return err
+	}
+	return n.db.View(ctx, func(tx *store.Tx) error {
+		var one int
+		return tx.QueryRowContext(ctx, `SELECT 1`).Scan(&one)
+	})
 }
 
 // Run serves until ctx ends, then drains: it stops accepting, tells every

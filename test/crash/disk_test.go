@@ -67,13 +67,30 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("the log does not say that the disk is full:\n%s", l.tail())
 	}
 	w.checkFull(l)
+	if code := w.readiness(); code != http.StatusServiceUnavailable {
+		t.Errorf("/readyz answers %d on a full disk", code)
+	}
 	free()
 	w.until(l, patience, l.more(300))
+	if code := w.readiness(); code != http.StatusOK {
+		t.Errorf("/readyz answers %d when there is room again", code)
+	}
 	l.kill()
 	wait()
 	w.check(l)
 	w.finish()
 	w.report(1)
+}
+
+// readiness returns the status of /readyz.
+func (w *world) readiness() int {
+	c := &http.Client{Transport: &http.Transport{TLSClientConfig: w.tls.Clone(), DisableKeepAlives: true}, Timeout: patience}
+	res, err := c.Get("https://" + strings.Replace(w.https, "127.0.0.1", "localhost", 1) + "/readyz")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	return res.StatusCode
 }
 
 // checkFull checks what a full disk must and must not stop.
