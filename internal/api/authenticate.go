@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"net/http"
-	"net/netip"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -81,28 +80,14 @@ func bearer(r *http.Request) (token secret.String, ok bool) {
 	return secret.New(s), strings.EqualFold(scheme, "Bearer") && s != ""
 }
 
-// application authenticates an API key exactly as the broker does.
+// application authenticates an API key.
 func (s *server) application(r *http.Request, key string, token secret.String) (registry.Actor, error) {
-	refused := errs.E(errs.Unauthenticated, "the API key or its token is wrong")
-	rest, ok := strings.CutPrefix(key, "a-")
-	org, _, more := strings.Cut(rest, "-")
-	if !ok || !more {
-		return registry.Actor{}, refused
-	}
-	c := auth.Credentials{ClientID: "a:" + org + ":rest", HasUsername: true, Username: key, HasPassword: true, Password: token}
-	c.Remote, _ = netip.ParseAddrPort(r.RemoteAddr)
-	g, err := s.registry.Verify(r.Context(), c)
+	req := requestOf(r.Context())
+	a, err := s.registry.ApplicationActor(r.Context(), key, token, req.address)
 	switch errs.CodeOf(err) {
 	case errs.Unauthenticated, errs.Denied, errs.NotFound, errs.Invalid:
-		return registry.Actor{}, refused
+		return registry.Actor{}, errs.E(errs.Unauthenticated, "the API key or its token is wrong")
 	}
-	if err != nil {
-		return registry.Actor{}, err
-	}
-	p := g.Principal()
-	if p.Kind != auth.Application {
-		return registry.Actor{}, refused
-	}
-	req := requestOf(r.Context())
-	return registry.Actor{Principal: p, Address: req.address, RequestID: req.id}, nil
+	a.RequestID = req.id
+	return a, err
 }
