@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -53,6 +54,9 @@ type Welcome struct {
 }
 
 var build = sync.OnceValues(func() (string, error) {
+	if err := dependOnProduct(); err != nil {
+		return "", err
+	}
 	dir, err := os.MkdirTemp("", "keepmq-test-")
 	if err != nil {
 		return "", err
@@ -65,6 +69,34 @@ var build = sync.OnceValues(func() (string, error) {
 	}
 	return file, nil
 })
+
+// dependOnProduct looks at every file that the program is built from, and at the
+// scripts of the tests. The go command notes at which files a test looks, and
+// takes its result from the cache only if none has changed; of what a test
+// starts it knows nothing.
+func dependOnProduct() error {
+	out, err := exec.Command("go", "env", "GOMOD").Output()
+	if err != nil {
+		return fmt.Errorf("go env GOMOD: %w", err)
+	}
+	root := filepath.Dir(strings.TrimSpace(string(out)))
+	for _, part := range []string{"go.mod", "cmd", "internal", "test"} {
+		err := filepath.WalkDir(filepath.Join(root, part), func(file string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			if d.Name() == "node_modules" {
+				return filepath.SkipDir
+			}
+			_, err = os.Stat(file)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("look at the program's files: %w", err)
+		}
+	}
+	return nil
+}
 
 // Main runs the tests of a package and removes what Program built.
 func Main(m *testing.M) {
