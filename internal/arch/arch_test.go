@@ -15,12 +15,13 @@ var allowed = map[string]string{
 	// tools
 	"internal/errs":   "std",
 	"internal/secret": "std",
-	"internal/config": "",
+	"internal/config": "quota",
 	"internal/arch":   "std",
 	// vocabulary
 	"internal/topic":         "std errs",
 	"internal/mqtt":          "std",
-	"internal/auth":          "std errs secret topic",
+	"internal/quota":         "std errs",
+	"internal/auth":          "std errs quota secret topic",
 	"internal/auth/authtest": "std auth errs secret",
 	"internal/client":        "std errs mqtt secret",
 	// seams and their drivers
@@ -29,23 +30,23 @@ var allowed = map[string]string{
 	"internal/store/sqlite":      "errs store store/migrations",
 	"internal/store/storetest":   "std errs store",
 	"internal/keyring":           "auth errs secret store",
-	"internal/engine":            "std auth mqtt topic",
-	"internal/engine/embedded":   "auth engine errs mqtt topic",
-	"internal/engine/enginetest": "std auth engine errs mqtt topic",
+	"internal/engine":            "std auth mqtt quota topic",
+	"internal/engine/embedded":   "auth engine errs mqtt quota topic",
+	"internal/engine/enginetest": "std auth engine errs mqtt quota topic",
 	// domain
 	"internal/audit":     "auth errs keyring secret store",
 	"internal/ca":        "std audit auth errs keyring store",
 	"internal/ca/catest": "std auth ca errs",
-	"internal/profile":   "std auth errs topic",
-	"internal/registry":  "audit auth ca errs keyring profile secret store topic",
+	"internal/profile":   "std auth errs quota topic",
+	"internal/registry":  "audit auth ca errs keyring profile quota secret store topic",
 	// faces: they never import each other
-	"internal/broker":       "auth engine errs mqtt secret topic",
-	"internal/api":          "audit auth ca errs registry secret store",
+	"internal/broker":       "auth engine errs mqtt quota secret topic",
+	"internal/api":          "audit auth ca errs quota registry secret store",
 	"internal/console":      "std auth engine errs registry secret topic",
 	"internal/edge":         "std client edge/sources errs mqtt secret",
 	"internal/edge/sources": "",
 	// the whole
-	"internal/node": "api audit auth broker ca config console engine engine/embedded errs keyring registry secret store store/sqlite",
+	"internal/node": "api audit auth broker ca config console engine engine/embedded errs keyring quota registry secret store store/sqlite",
 	"internal/cli":  "audit client config edge errs mqtt node secret topic",
 	"cmd/keepmq":    "std cli",
 	// proof

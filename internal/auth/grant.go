@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/topic"
 )
 
@@ -46,14 +47,6 @@ type Ref struct {
 	Expires    time.Time // when the credential ends; zero: never
 }
 
-// Limits bound what one client may use. Zero means the broker's own default.
-type Limits struct {
-	Payload       int // bytes of one application message
-	Subscriptions int // per session
-	Inflight      int // unacknowledged QoS 1 and 2 messages towards the client
-	Queue         int // messages kept for a persistent session
-}
-
 // A Spec is what a Grant is made of.
 type Spec struct {
 	Ref
@@ -62,7 +55,10 @@ type Spec struct {
 	Retain   bool   // the client may set retained messages
 	Shared   string // every subscription is shared in this group
 	Separate bool   // every connection has a session of its own that ends with it, and takes no other over
-	Limits   Limits
+	// What is set for the organisation lies over the installation's limits, and
+	// what is set for the client's device type lies under both.
+	OrgLimits  quota.Limits
+	TypeLimits quota.Limits
 }
 
 // A Grant is what one authenticated client may do. It is immutable.
@@ -102,8 +98,14 @@ func (g *Grant) Shared() string { return g.spec.Shared }
 // own, which ends with it, although they use the same client identifier.
 func (g *Grant) Separate() bool { return g.spec.Separate }
 
-// Limits returns the client's limits.
-func (g *Grant) Limits() Limits { return g.spec.Limits }
+// Limits returns what holds for the client where base holds for everybody.
+func (g *Grant) Limits(base quota.Limits) quota.Limits {
+	return g.spec.TypeLimits.Under(g.spec.OrgLimits.Over(base))
+}
+
+// OrgLimits returns what holds for the client's organisation where base holds
+// for everybody.
+func (g *Grant) OrgLimits(base quota.Limits) quota.Limits { return g.spec.OrgLimits.Over(base) }
 
 // Resolve returns the organisation's name for the topic name a client uses.
 func (g *Grant) Resolve(n topic.Name) (topic.Name, error) {

@@ -126,6 +126,7 @@ func (c *conn) flushReplies() {
 // to anyone either way where the packet is no PUBLISH.
 func (c *conn) replyFailed(r *reply, err error) {
 	r.code, r.msg = publishCode(err), errs.Message(err)
+	c.noteRefusal(err)
 	if r.typ == 0 {
 		c.b.metrics.publishRefused[errs.CodeOf(err)].Add(1)
 		c.logRefusal("message is lost", err)

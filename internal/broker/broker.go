@@ -27,6 +27,7 @@ import (
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/engine"
+	"github.com/keepmq/keepmq/internal/quota"
 )
 
 // A Config is what a Broker is made of. Zero limits stand for their defaults.
@@ -38,18 +39,14 @@ type Config struct {
 	TLS func() *tls.Config
 	Log *slog.Logger // nil: no log
 
-	MaxPacket        int           // bytes of one packet, both ways; 1 MiB
+	Limits           quota.Limits  // of clients, types and organisations; quota.Defaults()
+	LimitLog         *quota.Log    // nil: nobody looks who reached a limit
 	MaxConnections   int           // open at one time; 0: no bound
 	ConnectTimeout   time.Duration // from accept to CONNECT; 10 s
 	MaxKeepAlive     time.Duration // longer ones are shortened; 0: no bound
 	MaxSessionExpiry time.Duration // of a session without a connection; 30 days
-	MaxInflight      int           // unacknowledged messages to and from one client; 1000
-	MaxQueue         int           // messages kept for one persistent session; 0: the engine's default
-	MaxSubscriptions int           // of one session; 10,000
-	MaxOutbound      int           // bytes waiting for one client; 1 MiB
 	MaxHandshakes    int           // TLS handshakes at one time; 1024
 	TopicAliases     int           // topic aliases in use on one connection, each way; 32
-	MessageRate      float64       // messages per second from one connection; 0: no bound
 	WriteTimeout     time.Duration // for a client that reads nothing; 30 s
 	// ResponseTopic begins the response information given to clients that ask
 	// for it and may subscribe below it; "response/".
@@ -84,7 +81,7 @@ type Broker struct {
 	peers     map[*peer]struct{}
 	conns     map[*conn]struct{}
 	sessions  map[engine.SessionID]*conn
-	orgs      map[auth.OrgID]map[*conn]struct{}
+	tenants   map[auth.OrgID]*tenant
 	wills     map[engine.SessionID]*delayedWill
 }
 
@@ -106,7 +103,7 @@ func New(cfg Config) (*Broker, error) {
 		peers:     map[*peer]struct{}{},
 		conns:     map[*conn]struct{}{},
 		sessions:  map[engine.SessionID]*conn{},
-		orgs:      map[auth.OrgID]map[*conn]struct{}{},
+		tenants:   map[auth.OrgID]*tenant{},
 		wills:     map[engine.SessionID]*delayedWill{},
 	}
 	b.watch, b.stopWatch = context.WithCancel(context.Background())
@@ -124,13 +121,9 @@ func (c *Config) setDefaults() {
 			*n = v
 		}
 	}
-	def(&c.MaxPacket, 1<<20)
-	def(&c.MaxInflight, 1000)
-	def(&c.MaxSubscriptions, 10_000)
-	def(&c.MaxOutbound, 1<<20)
+	c.Limits = c.Limits.Over(quota.Defaults())
 	def(&c.MaxHandshakes, 1024)
 	def(&c.TopicAliases, 32)
-	c.MaxInflight = min(c.MaxInflight, 65535)
 	c.TopicAliases = min(c.TopicAliases, 65535)
 	if c.ConnectTimeout <= 0 {
 		c.ConnectTimeout = 10 * time.Second

@@ -71,6 +71,9 @@ func (b *Broker) drop(p auth.Principal) {
 		}
 	}
 	b.mu.Unlock()
+	if p.Kind == auth.AnyKind {
+		b.cfg.LimitLog.Forget(string(p.Org))
+	}
 	ctx, cancel := context.WithTimeout(b.life, 10*time.Second)
 	defer cancel()
 	if err := b.cfg.Engine.Drop(ctx, p); err != nil {
@@ -120,7 +123,7 @@ func (c *conn) renew() {
 		c.end(ending{code: mqtt.AdministrativeAction, msg: "the client's identity has changed", urgent: true})
 		return
 	}
-	c.grant.Store(grant) // from here on it decides
+	c.setGrant(grant) // from here on it decides
 	c.out.mu.Lock()
 	defer c.out.mu.Unlock()
 	if c.out.end != nil || !c.accepted {

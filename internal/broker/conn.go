@@ -14,6 +14,7 @@ import (
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/quota"
 )
 
 // A conn is one client connection. One goroutine reads it; others come when
@@ -43,6 +44,7 @@ type conn struct {
 	clientMax   uint32 // largest packet the client accepts
 	window      int    // QoS 1 and 2 messages in flight to the client
 	quota       int    // QoS 1 and 2 messages in flight from the client
+	maxPacket   uint32 // largest packet from the client
 	aliasMax    int    // topic aliases the client accepts
 	problemInfo bool
 	accepted    bool // CONNACK with success was sent; guarded by out.mu
@@ -50,10 +52,14 @@ type conn struct {
 	refusalLogged    atomic.Int64 // when a refused message was logged, in Unix seconds
 	refusalsUnlogged atomic.Int64 // since then
 
-	grant atomic.Pointer[auth.Grant]
-	heard atomic.Int64 // when the last packet came, in Unix nanoseconds
-	alive *time.Timer  // for CONNECT, then for the keep alive
-	until *time.Timer  // for the end of the credential
+	tenant *tenant // its organisation
+	group  *group  // its device type, or what other clients of its kind share
+
+	grant  atomic.Pointer[auth.Grant]
+	limits atomic.Pointer[quota.Limits] // what the grant and the installation allow
+	heard  atomic.Int64                 // when the last packet came, in Unix nanoseconds
+	alive  *time.Timer                  // for CONNECT, then for the keep alive
+	until  *time.Timer                  // for the end of the credential
 
 	// Used by the reader only.
 	in       inbuf
@@ -62,7 +68,8 @@ type conn struct {
 	aliases  map[uint16]string
 	names    map[string]named
 	namesFor *auth.Grant
-	bucket   bucket
+	messages quota.Bucket
+	bytes    quota.Bucket
 
 	turn sync.Mutex // a session takes one call at a time, this one at its turn; guards until and subs too
 	subs map[subKey]engine.Subscription
@@ -94,6 +101,7 @@ func newConn(b *Broker, p *peer, nc net.Conn, transport string) *conn {
 		clientMax: mqtt.MaxPacketSize, problemInfo: true,
 		subs: map[subKey]engine.Subscription{},
 	}
+	c.limits.Store(&b.cfg.Limits)
 	c.ctx, c.cancel = context.WithCancel(b.life)
 	c.in.r = nc
 	c.in.release()
@@ -133,7 +141,7 @@ func (c *conn) next(max uint32) (mqtt.Header, []byte, error) {
 func (c *conn) breathe() error {
 	c.out.mu.Lock()
 	defer c.out.mu.Unlock()
-	for c.out.end == nil && c.out.backlog() > c.b.cfg.MaxOutbound+slack {
+	for c.out.end == nil && c.out.backlog() > c.maxOutbound()+slack {
 		c.out.room.Wait()
 	}
 	if c.out.end != nil {
@@ -151,8 +159,11 @@ var errEnded = errors.New("connection was ended")
 // read serves packets until the connection ends.
 func (c *conn) read() error {
 	for {
-		h, body, err := c.next(uint32(c.b.cfg.MaxPacket))
+		h, body, err := c.next(c.maxPacket)
 		if err != nil {
+			if errors.Is(err, mqtt.ErrTooLarge) {
+				c.noteLimit(quota.ClientPacket, int64(c.maxPacket), quota.Ended, 1)
+			}
 			return err
 		}
 		c.heard.Store(time.Now().UnixNano())
@@ -174,6 +185,9 @@ func (c *conn) handle(h mqtt.Header, body []byte) error {
 	case mqtt.UNSUBSCRIBE:
 		return c.unsubscribe(body)
 	case mqtt.PINGREQ:
+		if err := c.slow(1); err != nil {
+			return err
+		}
 		c.send(&mqtt.Pingresp{})
 		return nil
 	case mqtt.DISCONNECT:
@@ -270,6 +284,7 @@ func (c *conn) finish() {
 	c.wg.Wait()
 	stopTimer(c.alive)
 	stopTimer(c.until)
+	c.noteDrops()
 	e := *c.out.end // set by stop, and never again
 	if c.sess != nil {
 		c.b.metrics.connected.Add(-1)

@@ -12,6 +12,7 @@ import (
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/secret"
 	"github.com/keepmq/keepmq/internal/topic"
 )
@@ -26,7 +27,7 @@ func (c *conn) connect() error {
 	c.alive = time.AfterFunc(patience, func() {
 		c.end(ending{quiet: true, urgent: true, err: context.DeadlineExceeded})
 	})
-	h, body, err := c.next(uint32(min(preConnect, c.b.cfg.MaxPacket)))
+	h, body, err := c.next(preConnect)
 	if err != nil {
 		return err
 	}
@@ -65,6 +66,7 @@ func (c *conn) reject(err error) error {
 	pe := new(mqtt.Error)
 	malformed := errors.As(err, &pe) && (code == mqtt.MalformedPacket || code == mqtt.ProtocolError)
 	c.b.metrics.refused[errs.CodeOf(err)].Add(1)
+	c.noteRefusal(err)
 	c.log.Info("connection refused", "code", code.String(), "err", err)
 	ack := &mqtt.Connack{Code: code}
 	switch {
@@ -121,7 +123,7 @@ func (c *conn) admitClient(p *mqtt.Connect) error {
 		if grant, err = c.b.cfg.Verifier.Renew(c.ctx, grant.Ref()); err != nil {
 			return err
 		}
-		c.grant.Store(grant)
+		c.setGrant(grant)
 	}
 	return c.begin(p, assigned)
 }
@@ -142,8 +144,10 @@ func (c *conn) take(grant *auth.Grant, p *mqtt.Connect) error {
 	if end := grant.Ref().Expires; !end.IsZero() && !time.Now().Before(end) {
 		return errs.E(errs.Unauthenticated, "the credential has expired")
 	}
-	c.grant.Store(grant)
 	c.id = engine.SessionID{Owner: grant.Principal(), Client: grant.Ref().Client}
+	c.tenant, c.group = c.b.tenantOf(grant.Principal())
+	c.setGrant(grant)
+	limits := c.limits.Load()
 	c.log = c.log.With("org", c.id.Owner.Org, "session", c.id.Client)
 	switch {
 	case grant.Separate():
@@ -159,25 +163,22 @@ func (c *conn) take(grant *auth.Grant, p *mqtt.Connect) error {
 	if most := c.b.cfg.MaxKeepAlive.Truncate(time.Second); p.Version >= mqtt.V5 && most > 0 && (c.keepAlive == 0 || c.keepAlive > most) {
 		c.keepAlive = min(most, 65535*time.Second)
 	}
-	c.window = c.b.cfg.MaxInflight
-	if limit := grant.Limits().Inflight; limit > 0 {
-		c.window = min(c.window, limit)
-	}
-	c.window = min(c.window, int(p.Properties.ReceiveMaximum.Or(mqtt.DefaultReceiveMaximum)))
-	c.quota = c.b.cfg.MaxInflight
+	c.quota = int(limits.Get(quota.ClientInflight))
+	c.window = min(c.quota, int(p.Properties.ReceiveMaximum.Or(mqtt.DefaultReceiveMaximum)))
+	c.maxPacket = uint32(limits.Get(quota.ClientPacket))
 	c.clientMax = p.Properties.MaximumPacketSize.Or(mqtt.MaxPacketSize)
 	c.aliasMax = min(int(p.Properties.TopicAliasMaximum.Or(0)), c.b.cfg.TopicAliases)
 	c.problemInfo = p.Properties.RequestProblemInfo.Or(true)
-	return c.takeWill(grant, p)
+	return c.takeWill(grant, limits, p)
 }
 
 // takeWill checks the will, which must be allowed now and again when it is due.
-func (c *conn) takeWill(grant *auth.Grant, p *mqtt.Connect) error {
+func (c *conn) takeWill(grant *auth.Grant, limits *quota.Limits, p *mqtt.Connect) error {
 	w := p.Will
 	if w == nil {
 		return nil
 	}
-	name, err := publishName(grant, w.Topic)
+	name, err := publishName(grant, limits, w.Topic)
 	if err != nil {
 		if errs.CodeOf(err) == errs.Invalid {
 			return protocolError(mqtt.TopicNameInvalid, "will topic: not a topic name of this client")
@@ -190,8 +191,8 @@ func (c *conn) takeWill(grant *auth.Grant, p *mqtt.Connect) error {
 		}
 		w.Retain = false
 	}
-	if limit := grant.Limits().Payload; limit > 0 && len(w.Payload) > limit {
-		return errs.E(errs.Exhausted, "will payload has %d bytes, the limit is %d", len(w.Payload), limit)
+	if most := limits.Get(quota.ClientPayload); int64(len(w.Payload)) > most {
+		return quota.Exceeded(quota.ClientPayload, most)
 	}
 	c.will = &engine.Will{
 		Session: c.id,
@@ -215,13 +216,12 @@ func (b *Broker) sessionExpiry(seconds uint32) time.Duration {
 
 // begin claims the session and tells the client.
 func (c *conn) begin(p *mqtt.Connect, assigned bool) error {
-	queue := c.grant.Load().Limits().Queue
-	if queue <= 0 {
-		queue = c.b.cfg.MaxQueue
-	}
+	limits := c.limits.Load()
 	c.out.hold = 1 // CONNACK comes first [MQTT-3.2.0-1]
 	claimed, err := c.b.claim(c.ctx, engine.Claim{
-		ID: c.id, UID: c.grant.Load().Ref().UID, Clean: p.CleanStart, Expiry: c.expiry, Queue: queue, Will: c.will, Sink: c,
+		ID: c.id, UID: c.grant.Load().Ref().UID, Clean: p.CleanStart, Expiry: c.expiry, Will: c.will, Sink: c,
+		Queue: int(limits.Get(quota.ClientQueue)), QueueBytes: limits.Get(quota.ClientQueueBytes),
+		EndWhenFull: limits.Get(quota.ClientQueueFull) == quota.EndSession,
 	})
 	if err != nil {
 		return err
@@ -271,7 +271,7 @@ func (c *conn) begin(p *mqtt.Connect, assigned bool) error {
 func (c *conn) capabilities(p *mqtt.Connect, assigned bool) mqtt.Properties {
 	grant := c.grant.Load()
 	q := mqtt.Properties{
-		MaximumPacketSize: mqtt.Some(uint32(c.b.cfg.MaxPacket)),
+		MaximumPacketSize: mqtt.Some(c.maxPacket),
 		TopicAliasMaximum: mqtt.Some(uint16(c.b.cfg.TopicAliases)),
 	}
 	if c.quota < mqtt.DefaultReceiveMaximum {

@@ -8,6 +8,7 @@ import (
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/quota"
 )
 
 // Every refusal of a 3.1.1 client that has to do with who it is answers 5, for
@@ -151,7 +152,8 @@ func TestEnhancedAuthentication(t *testing.T) {
 
 func TestCapabilities(t *testing.T) {
 	w := start(t, func(c *Config) {
-		c.MaxPacket, c.MaxInflight, c.TopicAliases = 5000, 20, 7
+		c.Limits = c.Limits.With(quota.ClientPacket, 5000).With(quota.ClientInflight, 20)
+		c.TopicAliases = 7
 		c.MaxKeepAlive, c.MaxSessionExpiry = 30*time.Second, time.Hour
 	})
 	w.dir.add(testOrg, "plain", func(s *auth.Spec) { s.Retain = false })

@@ -6,6 +6,7 @@ import (
 
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/quota"
 )
 
 // Deliver is part of engine.Sink: a message that is in no queue.
@@ -39,10 +40,10 @@ func (c *conn) Lost(why error) {
 // deliverLocked sends a volatile message now, or keeps it until the window opens.
 func (c *conn) deliverLocked(m *engine.Message, d engine.Delivery) {
 	o := &c.out
-	full := o.backlog() >= c.b.cfg.MaxOutbound
+	full := o.backlog() >= c.maxOutbound()
 	if d.QoS == 0 {
 		if full {
-			c.b.metrics.dropSlow.Add(1)
+			c.droppedLocked()
 			return
 		}
 		c.writeLocked(m, &d, 0, false)
@@ -59,11 +60,14 @@ func (c *conn) deliverLocked(m *engine.Message, d engine.Delivery) {
 // anything else ends the connection, for a gap must not go unnoticed.
 func (c *conn) keepLocked(list *[]copied, m *engine.Message, d engine.Delivery) {
 	k := copied{*m, d}
-	if c.out.waiting+k.size() > c.b.cfg.MaxOutbound {
-		c.b.metrics.dropSlow.Add(1)
-		if d.QoS > 0 {
-			c.endLocked(ending{code: mqtt.QuotaExceeded, msg: "messages were not acknowledged in time", urgent: true})
+	if c.out.waiting+k.size() > c.maxOutbound() {
+		if d.QoS == 0 {
+			c.droppedLocked()
+			return
 		}
+		c.b.metrics.dropSlow.Add(1)
+		c.noteLimit(quota.ClientOutbound, int64(c.maxOutbound()), quota.Ended, 1)
+		c.endLocked(ending{code: mqtt.QuotaExceeded, msg: "messages were not acknowledged in time", urgent: true})
 		return
 	}
 	k.m.Payload, k.m.Properties = bytes.Clone(m.Payload), m.Properties.Clone()
@@ -75,7 +79,7 @@ func (c *conn) keepLocked(list *[]copied, m *engine.Message, d engine.Delivery) 
 func (c *conn) drainLocked() {
 	o := &c.out
 	n := 0
-	for n < len(o.pending) && len(o.inflight) < c.window && o.backlog() < c.b.cfg.MaxOutbound && o.end == nil {
+	for n < len(o.pending) && len(o.inflight) < c.window && o.backlog() < c.maxOutbound() && o.end == nil {
 		k := &o.pending[n]
 		o.waiting -= k.size()
 		c.sendVolatileLocked(&k.m, &k.d)
@@ -173,7 +177,7 @@ func (c *conn) aliasLocked(s *mqtt.Shared, p *mqtt.Delivery) {
 func (c *conn) kickLocked() {
 	o := &c.out
 	if !c.persistent || !o.wake || o.pumping || o.hold > 0 || o.end != nil ||
-		len(o.inflight) >= c.window || o.backlog() >= c.b.cfg.MaxOutbound {
+		len(o.inflight) >= c.window || o.backlog() >= c.maxOutbound() {
 		return
 	}
 	o.pumping = true
@@ -187,7 +191,7 @@ func (c *conn) pump() {
 	for {
 		o.mu.Lock()
 		room := min(c.window-len(o.inflight), len(space))
-		if !o.wake || o.hold > 0 || o.end != nil || room <= 0 || o.backlog() >= c.b.cfg.MaxOutbound {
+		if !o.wake || o.hold > 0 || o.end != nil || room <= 0 || o.backlog() >= c.maxOutbound() {
 			o.pumping = false
 			o.mu.Unlock()
 			return

@@ -13,6 +13,7 @@ import (
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/topic"
 )
 
@@ -21,7 +22,7 @@ func TestSubscribeRefused(t *testing.T) {
 		w := start(t, nil)
 		w.dir.add(testOrg, "narrow", func(s *auth.Spec) {
 			s.Rules = []auth.Rule{{Action: auth.Subscribe, Filter: filter("mine/#")}, {Action: auth.Receive, Filter: filter("mine/#")}}
-			s.Limits.Subscriptions = 2
+			s.TypeLimits = s.TypeLimits.With(quota.ClientSubscriptions, 2)
 		})
 		c := w.connect(v, "c", func(p *mqtt.Connect) { as(p, testOrg, "narrow") })
 		got := c.subscribe(
@@ -189,7 +190,7 @@ func TestRetainHandling(t *testing.T) {
 
 // However slowly the retained messages go out, a newer live one comes after.
 func TestRetainedBeforeLive(t *testing.T) {
-	w := start(t, func(c *Config) { c.MaxInflight = 2 })
+	w := start(t, func(c *Config) { c.Limits = c.Limits.With(quota.ClientInflight, 2) })
 	p := w.connect(mqtt.V5, "p", nil)
 	for i := range 5 {
 		p.send(retain(fmt.Sprintf("r/%d", i), "old", 1, 1))
@@ -499,7 +500,10 @@ func TestSlowReader(t *testing.T) {
 		expiry uint32
 	}{{"qos 0", 0, 0}, {"volatile qos 1", 1, 0}, {"persistent qos 1", 1, 100}} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := start(t, func(c *Config) { c.MaxOutbound = limit; c.MaxInflight = 60000 })
+			w := start(t, func(c *Config) {
+				c.Limits = c.Limits.With(quota.ClientOutbound, int64(limit))
+				c.Limits = c.Limits.With(quota.ClientInflight, 60000)
+			})
 			slow := w.connect(mqtt.V5, "slow", func(p *mqtt.Connect) { p.Properties.SessionExpiry = mqtt.Some(tt.expiry) })
 			slow.small()
 			slow.sub("#", tt.qos)
@@ -542,7 +546,9 @@ func TestSlowReader(t *testing.T) {
 
 // A client that writes without reading is not read either, and cut in the end.
 func TestDeafWriter(t *testing.T) {
-	w := start(t, func(c *Config) { c.MaxOutbound, c.WriteTimeout, c.Log = 1, 200*time.Millisecond, nil })
+	w := start(t, func(c *Config) {
+		c.WriteTimeout, c.Log, c.Limits = 200*time.Millisecond, nil, c.Limits.With(quota.ClientOutbound, 1)
+	})
 	w.dir.add(testOrg, "none", func(s *auth.Spec) { s.Rules = nil })
 	c := w.connect(mqtt.V5, "c", func(p *mqtt.Connect) { as(p, testOrg, "none") })
 	c.small()

@@ -14,6 +14,7 @@ import (
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/engine/embedded"
 	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/quota"
 )
 
 // testSealer seals under a key that lives as long as the test.
@@ -248,7 +249,7 @@ func TestRetainedExpiresInQueue(t *testing.T) {
 // A queue that has no room for all retained messages takes what it can, and the
 // subscription stands.
 func TestRetainedLeftOut(t *testing.T) {
-	w := start(t, func(c *Config) { c.MaxQueue = 2 })
+	w := start(t, func(c *Config) { c.Limits = c.Limits.With(quota.ClientQueue, 2) })
 	p := w.connect(mqtt.V5, "p", nil)
 	for i := range 5 {
 		p.send(retain(fmt.Sprint("r/", i), "m", 1, 1))

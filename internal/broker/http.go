@@ -15,6 +15,7 @@ import (
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/secret"
 )
 
@@ -163,17 +164,17 @@ func (b *Broker) postMessage(w http.ResponseWriter, r *http.Request, kind string
 	if !application && !gateway {
 		topicName = "iot-2/" + kind + "/" + name + "/fmt/" + format
 	}
-	n, err := publishName(grant, topicName)
+	limits := b.limitsOf(grant)
+	n, err := publishName(grant, limits, topicName)
 	if err != nil {
 		return err
 	}
-	limit := b.cfg.MaxPacket
-	if own := grant.Limits().Payload; own > 0 {
-		limit = min(limit, own)
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(limit)))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limits.Get(quota.ClientPayload)))
 	if err != nil {
 		return errs.Wrap(errs.Invalid, err, "the message cannot be read")
+	}
+	if err := b.chargePost(r.Context(), grant.Principal(), limits, len(body)); err != nil {
+		return err
 	}
 	b.metrics.in[1].Add(1)
 	from := grant.Principal()

@@ -15,6 +15,7 @@ import (
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/quota"
 )
 
 // web returns an HTTP client that trusts the server.
@@ -129,7 +130,7 @@ func TestHTTPMessaging(t *testing.T) {
 	})
 	add("a-abc123-key", "token", func(s *auth.Spec) {
 		s.Rules = []auth.Rule{{Action: auth.Publish, Filter: filter("iot-2/type/t/#")}}
-		s.Limits.Payload = 100
+		s.OrgLimits = s.OrgLimits.With(quota.ClientPayload, 100)
 	})
 	app := w.connect(mqtt.V5, "app", nil)
 	app.sub("#", 1)

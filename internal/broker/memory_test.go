@@ -13,6 +13,7 @@ import (
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/engine"
+	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/topic"
 )
 
@@ -245,7 +246,9 @@ func (e *memory) Drop(_ context.Context, owner auth.Principal) error {
 	return nil
 }
 
-func (e *memory) Stats(context.Context) (engine.Stats, error) {
+func (e *memory) Limit(auth.OrgID, quota.Limits) {}
+
+func (e *memory) Stats(context.Context, auth.OrgID) (engine.Stats, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return engine.Stats{Sessions: int64(len(e.sessions))}, nil

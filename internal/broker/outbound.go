@@ -37,6 +37,9 @@ type outbound struct {
 
 	topics map[string]uint16 // topic aliases given to the client; 0: seen once
 	given  int               // how many of them are not 0
+
+	dropped   int64 // QoS 0 messages, since they were noted last
+	dropNoted int64 // when that was, in Unix seconds
 }
 
 // outgoing is a message that the client has not acknowledged.

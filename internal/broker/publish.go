@@ -6,8 +6,8 @@ import (
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/engine"
-	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/topic"
 )
 
@@ -55,7 +55,7 @@ func (c *conn) publish(h mqtt.Header, body []byte) error {
 		r.done(nil) // [MQTT-4.3.3-10]
 		return nil
 	}
-	m, err := c.message(grant, p)
+	m, err := c.message(grant, p, h.Size())
 	if err != nil {
 		return c.refuse(r, p, err)
 	}
@@ -112,7 +112,7 @@ func (c *conn) settle() error {
 	q := &c.replies
 	for {
 		q.mu.Lock()
-		busy := q.calls >= c.b.cfg.MaxInflight || q.bytes > 2*c.b.cfg.MaxPacket
+		busy := q.calls >= c.quota || q.bytes > 2*int(c.maxPacket)
 		q.mu.Unlock()
 		if !busy {
 			return nil
@@ -150,12 +150,19 @@ func (c *conn) admit(p *mqtt.Publish) (again bool, err error) {
 }
 
 // message turns a PUBLISH that is allowed into a message of the organisation.
-func (c *conn) message(grant *auth.Grant, p *mqtt.Publish) (engine.Message, error) {
-	n := c.resolve(grant, p.Topic)
+func (c *conn) message(grant *auth.Grant, p *mqtt.Publish, size int) (engine.Message, error) {
+	limits := c.limits.Load()
+	n := c.resolve(grant, limits, p.Topic)
 	if n.err != nil {
+		if err := c.slow(1); err != nil {
+			return engine.Message{}, err
+		}
 		return engine.Message{}, n.err
 	}
-	if err := c.charge(grant, len(p.Payload)); err != nil {
+	if most := limits.Get(quota.ClientPayload); int64(len(p.Payload)) > most {
+		return engine.Message{}, quota.Exceeded(quota.ClientPayload, most)
+	}
+	if err := c.charge(limits, size); err != nil {
 		return engine.Message{}, err
 	}
 	m := engine.Message{
@@ -171,7 +178,7 @@ func (c *conn) message(grant *auth.Grant, p *mqtt.Publish) (engine.Message, erro
 // resolve returns the organisation's name for a topic name of the client, and
 // whether it may publish there. A grant never changes, so the answer holds as
 // long as the grant does.
-func (c *conn) resolve(grant *auth.Grant, name []byte) named {
+func (c *conn) resolve(grant *auth.Grant, limits *quota.Limits, name []byte) named {
 	if c.namesFor != grant || len(c.names) >= maxNames {
 		c.names, c.namesFor = map[string]named{}, grant
 	}
@@ -180,14 +187,17 @@ func (c *conn) resolve(grant *auth.Grant, name []byte) named {
 	}
 	var n named
 	s := string(name)
-	n.name, n.err = publishName(grant, s)
+	n.name, n.err = publishName(grant, limits, s)
 	c.names[s] = n
 	return n
 }
 
 // publishName returns the organisation's name for the client's s, if the grant
 // allows to publish there.
-func publishName(grant *auth.Grant, s string) (topic.Name, error) {
+func publishName(grant *auth.Grant, limits *quota.Limits, s string) (topic.Name, error) {
+	if err := checkLevels(limits, s); err != nil {
+		return topic.Name{}, err
+	}
 	n, err := topic.ParseName(s)
 	if err != nil {
 		return n, err
@@ -196,17 +206,6 @@ func publishName(grant *auth.Grant, s string) (topic.Name, error) {
 		return n, err
 	}
 	return n, grant.Allow(auth.Publish, n)
-}
-
-// charge takes one message of size bytes off what the client may use.
-func (c *conn) charge(grant *auth.Grant, size int) error {
-	if limit := grant.Limits().Payload; limit > 0 && size > limit {
-		return errs.E(errs.Exhausted, "payload has %d bytes, the limit is %d", size, limit)
-	}
-	if rate := c.b.cfg.MessageRate; rate > 0 && !c.bucket.take(rate, time.Now()) {
-		return errs.E(errs.Exhausted, "more than %g messages per second", rate)
-	}
-	return nil
 }
 
 // logRefusal logs why a message of this client went nowhere, once a second at

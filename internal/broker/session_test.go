@@ -7,6 +7,7 @@ import (
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/quota"
 )
 
 // lasting makes a CONNECT one for a session that outlives the connection.
@@ -107,7 +108,7 @@ func TestPacketIDs(t *testing.T) {
 			t.Errorf("offset %d: %d, want %d", o, got, want)
 		}
 	}
-	w := start(t, func(c *Config) { c.MaxInflight = 3 })
+	w := start(t, func(c *Config) { c.Limits = c.Limits.With(quota.ClientInflight, 3) })
 	c := w.resume(mqtt.V5, "c", false, lasting)
 	c.sub("a", 1)
 	w.mem.mu.Lock()

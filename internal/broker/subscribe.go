@@ -8,6 +8,7 @@ import (
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/topic"
 )
 
@@ -33,6 +34,9 @@ const maxOpened = 16
 func (c *conn) subscribe(body []byte) error {
 	p, err := mqtt.DecodeSubscribe(body, c.version)
 	if err != nil {
+		return err
+	}
+	if err := c.slow(len(p.Subscriptions)); err != nil {
 		return err
 	}
 	// Live messages wait until the retained ones are out, so that an old
@@ -81,18 +85,16 @@ func (c *conn) subscribeAll(p *mqtt.Subscribe, ack *mqtt.Suback) ([]retainedJob,
 	grant := c.grant.Load()
 	c.turn.Lock()
 	defer c.turn.Unlock()
-	limit := grant.Limits().Subscriptions
-	if limit <= 0 {
-		limit = c.b.cfg.MaxSubscriptions
-	}
+	limits := c.limits.Load()
+	most := limits.Get(quota.ClientSubscriptions)
 	var subs []engine.Subscription
 	var at []int
 	fresh := map[subKey]bool{}
 	for i := range p.Subscriptions {
-		s, err := subscription(grant, &p.Subscriptions[i], p.SubscriptionID)
+		s, err := subscription(grant, limits, &p.Subscriptions[i], p.SubscriptionID)
 		if _, known := c.subs[keyOf(&s)]; err == nil && !known && !fresh[keyOf(&s)] {
-			if len(c.subs)+len(fresh) >= limit {
-				err = errs.E(errs.Exhausted, "more than %d subscriptions", limit)
+			if int64(len(c.subs)+len(fresh)) >= most {
+				err = quota.Exceeded(quota.ClientSubscriptions, most)
 			} else {
 				fresh[keyOf(&s)] = true
 			}
@@ -169,12 +171,16 @@ func (c *conn) refuseFilter(filter string, err error, i int, ack *mqtt.Suback) {
 		ack.ReasonString = mqtt.Some(msg)
 	}
 	c.b.metrics.subscribeRefused.Add(1)
+	c.noteRefusal(err)
 	c.log.Info("subscription refused", "topic", filter, "code", ack.Codes[i].String(), "err", err)
 }
 
 // subscription turns one entry of a SUBSCRIBE into a subscription that the
 // grant allows.
-func subscription(grant *auth.Grant, s *mqtt.Subscription, id uint32) (engine.Subscription, error) {
+func subscription(grant *auth.Grant, limits *quota.Limits, s *mqtt.Subscription, id uint32) (engine.Subscription, error) {
+	if err := checkLevels(limits, s.Filter); err != nil {
+		return engine.Subscription{}, err
+	}
 	f, group, err := clientFilter(grant, s.Filter)
 	if err != nil {
 		return engine.Subscription{}, err
@@ -206,6 +212,9 @@ func clientFilter(grant *auth.Grant, s string) (f topic.Filter, group string, er
 func (c *conn) unsubscribe(body []byte) error {
 	p, err := mqtt.DecodeUnsubscribe(body, c.version)
 	if err != nil {
+		return err
+	}
+	if err := c.slow(len(p.Filters)); err != nil {
 		return err
 	}
 	ack := &mqtt.Unsuback{PacketID: p.PacketID, Codes: make([]mqtt.ReasonCode, len(p.Filters))}
@@ -345,7 +354,7 @@ func (c *conn) sendOneRetained(m *engine.Message, job *retainedJob) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	blocked := func() bool {
-		return o.backlog() >= c.b.cfg.MaxOutbound || d.QoS > 0 && (len(o.inflight) >= c.window || len(o.pending) > 0)
+		return o.backlog() >= c.maxOutbound() || d.QoS > 0 && (len(o.inflight) >= c.window || len(o.pending) > 0)
 	}
 	if o.end == nil && blocked() {
 		t := time.AfterFunc(c.b.cfg.WriteTimeout, func() {

@@ -38,13 +38,12 @@ func (b *Broker) enter(c *conn) error {
 		}
 		old := b.sessions[c.id]
 		if old == nil {
-			b.sessions[c.id] = c
-			if b.orgs[c.id.Owner.Org] == nil {
-				b.orgs[c.id.Owner.Org] = map[*conn]struct{}{}
+			err := c.tenant.enter(c)
+			if err == nil {
+				b.sessions[c.id] = c
 			}
-			b.orgs[c.id.Owner.Org][c] = struct{}{}
 			b.mu.Unlock()
-			return nil
+			return err
 		}
 		b.mu.Unlock()
 		b.metrics.takeovers.Add(1)
@@ -66,10 +65,7 @@ func (b *Broker) forget(c *conn) {
 		return
 	}
 	delete(b.sessions, c.id)
-	org := b.orgs[c.id.Owner.Org]
-	if delete(org, c); len(org) == 0 {
-		delete(b.orgs, c.id.Owner.Org)
-	}
+	c.tenant.leave(c)
 }
 
 // covered returns the connections that a change of p concerns.
@@ -77,9 +73,11 @@ func (b *Broker) covered(p auth.Principal) []*conn {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var found []*conn
-	for c := range b.orgs[p.Org] {
-		if p.Covers(c.id.Owner) {
-			found = append(found, c)
+	if t := b.tenants[p.Org]; t != nil {
+		for c := range t.conns {
+			if p.Covers(c.id.Owner) {
+				found = append(found, c)
+			}
 		}
 	}
 	return found

@@ -7,6 +7,7 @@ import (
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/quota"
 )
 
 // willed gives a CONNECT a will that lasts longer than the connection.
@@ -173,7 +174,7 @@ func TestWillAfterCrash(t *testing.T) {
 // A will over the limit of its owner is refused with the CONNECT.
 func TestWillTooLarge(t *testing.T) {
 	w := start(t, nil)
-	w.dir.add(testOrg, "small", func(s *auth.Spec) { s.Limits.Payload = 3 })
+	w.dir.add(testOrg, "small", func(s *auth.Spec) { s.OrgLimits = s.OrgLimits.With(quota.ClientPayload, 3) })
 	_, ack := w.try(hello(mqtt.V5, "c", willed(0, func(p *mqtt.Connect) { as(p, testOrg, "small") })))
 	if ack.Code != mqtt.QuotaExceeded {
 		t.Errorf("code %v", ack.Code)

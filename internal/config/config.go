@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/keepmq/keepmq/internal/quota"
 )
 
 // maxFile bounds a configuration file.
@@ -36,7 +38,11 @@ type Config struct {
 	// carries, beside those of this machine.
 	Names []string `yaml:"names"`
 
-	MQTT  MQTT  `yaml:"mqtt"`
+	MQTT MQTT `yaml:"mqtt"`
+	// Limits are what every client, device type and organisation may use, unless
+	// something else is set for an organisation or a device type.
+	Limits quota.Limits `yaml:"limits"`
+
 	HTTPS HTTPS `yaml:"https"`
 	Log   Log   `yaml:"log"`
 	Edge  Edge  `yaml:"edge"`
@@ -45,13 +51,10 @@ type Config struct {
 // MQTT configures the messaging port: MQTT, WebSocket and HTTPS messaging over TLS.
 type MQTT struct {
 	Listen           string        `yaml:"listen"`             // address:port
-	MaxPacket        int           `yaml:"max_packet"`         // bytes of one packet
 	MaxConnections   int           `yaml:"max_connections"`    // open at one time; 0: as many as the system's file limit has room for
 	ConnectTimeout   time.Duration `yaml:"connect_timeout"`    // from accept to CONNECT
 	MaxKeepAlive     time.Duration `yaml:"max_keep_alive"`     // longer ones are shortened for version 5; 0: no bound
 	MaxSessionExpiry time.Duration `yaml:"max_session_expiry"` // of a session without a connection
-	MaxInflight      int           `yaml:"max_inflight"`       // unacknowledged messages to and from one client
-	MaxQueue         int           `yaml:"max_queue"`          // messages kept for one persistent session
 }
 
 // HTTPS configures the port of the console and the API.
@@ -78,15 +81,13 @@ func Default() Config {
 		Domain: "localhost",
 		MQTT: MQTT{
 			Listen:           ":8883",
-			MaxPacket:        1 << 20,
 			ConnectTimeout:   10 * time.Second,
 			MaxSessionExpiry: 30 * 24 * time.Hour,
-			MaxInflight:      1000,
-			MaxQueue:         100_000,
 		},
-		HTTPS: HTTPS{Listen: ":8443"},
-		Log:   Log{Level: slog.LevelInfo, Format: "text"},
-		Edge:  Edge{Interval: 2 * time.Second},
+		Limits: quota.Defaults(),
+		HTTPS:  HTTPS{Listen: ":8443"},
+		Log:    Log{Level: slog.LevelInfo, Format: "text"},
+		Edge:   Edge{Interval: 2 * time.Second},
 	}
 }
 
@@ -157,7 +158,7 @@ func unknownKey(msg string) string {
 func (c Config) Validate() error {
 	var bad []error
 	fail := func(format string, args ...any) { bad = append(bad, fmt.Errorf(format, args...)) }
-	between := func(key string, n, low, high int) {
+	between := func(key string, n, low, high int64) {
 		if n < low || n > high {
 			fail("%s: %d is not within %d and %d", key, n, low, high)
 		}
@@ -186,10 +187,11 @@ func (c Config) Validate() error {
 	if c.MQTT.Listen == c.HTTPS.Listen && !strings.HasSuffix(c.MQTT.Listen, ":0") {
 		fail("https.listen: %s is already mqtt.listen", c.HTTPS.Listen)
 	}
-	between("mqtt.max_packet", c.MQTT.MaxPacket, 1024, 256<<20-1)
-	between("mqtt.max_connections", c.MQTT.MaxConnections, 0, 10_000_000)
-	between("mqtt.max_inflight", c.MQTT.MaxInflight, 1, 65535)
-	between("mqtt.max_queue", c.MQTT.MaxQueue, 1, 10_000_000)
+	between("mqtt.max_connections", int64(c.MQTT.MaxConnections), 0, 10_000_000)
+	for _, l := range quota.All() {
+		least, most := l.Range()
+		between("limits."+l.String(), c.Limits.Get(l), least, most)
+	}
 	within("mqtt.connect_timeout", c.MQTT.ConnectTimeout, time.Second, 5*time.Minute)
 	within("mqtt.max_keep_alive", c.MQTT.MaxKeepAlive, 0, 65535*time.Second)
 	within("mqtt.max_session_expiry", c.MQTT.MaxSessionExpiry, 0, 10*365*24*time.Hour)

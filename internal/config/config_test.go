@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/keepmq/keepmq/internal/quota"
 )
 
 func load(t *testing.T, text string) (Config, error) {
@@ -56,7 +58,9 @@ func TestLoadRefuses(t *testing.T) {
 	for _, tt := range []struct{ text, want string }{
 		{"mqtt:\n  plaintext: true\nspeed: 3\n", "line 2: unknown key plaintext"},
 		{"mqtt:\n  plaintext: true\nspeed: 3\n", "line 3: unknown key speed"},
-		{"mqtt: {max_packet: many}\n", "many"},
+		{"limits: {client.packet: many}\n", "many"},
+		{"limits: {client.packets: 5}\n", "client.packets: there is no such limit"},
+		{"limits: {client.queue_full: 1}\n", "refuse or end_session"},
 		{"mqtt: [1\n", "line 1"},
 		{"data: a\n---\ndata: b\n", "more than one"},
 		{"log: {level: loud}\n", "loud"},
@@ -77,15 +81,16 @@ func TestValidateReportsAll(t *testing.T) {
 	c := Default()
 	c.Data, c.Domain, c.Names = "", "a..b", []string{"ok.example", "no/name"}
 	c.MQTT.Listen, c.HTTPS.Listen = "8883", "example.org:https"
-	c.MQTT.MaxPacket, c.MQTT.MaxInflight, c.MQTT.MaxQueue, c.MQTT.MaxConnections = 1, 70000, 0, -1
+	c.Limits = c.Limits.With(quota.ClientPacket, 1).With(quota.ClientInflight, 70000).With(quota.OrgQueue, 0)
+	c.MQTT.MaxConnections = -1
 	c.MQTT.ConnectTimeout, c.MQTT.MaxKeepAlive, c.MQTT.MaxSessionExpiry = 0, -1, -1
 	c.Edge.Interval, c.Log.Format = 0, "xml"
 	err := c.Validate()
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, key := range []string{"data:", "domain:", "names[1]:", "mqtt.listen:", "https.listen:", "mqtt.max_packet:", "mqtt.max_inflight:",
-		"mqtt.max_queue:", "mqtt.max_connections:", "mqtt.connect_timeout:", "mqtt.max_keep_alive:", "mqtt.max_session_expiry:", "edge.interval:", "log.format:"} {
+	for _, key := range []string{"data:", "domain:", "names[1]:", "mqtt.listen:", "https.listen:", "limits.client.packet:", "limits.client.inflight:",
+		"limits.org.queue:", "mqtt.max_connections:", "mqtt.connect_timeout:", "mqtt.max_keep_alive:", "mqtt.max_session_expiry:", "edge.interval:", "log.format:"} {
 		if !strings.Contains(err.Error(), key) {
 			t.Errorf("%s is not reported in:\n%v", key, err)
 		}

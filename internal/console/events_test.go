@@ -147,7 +147,7 @@ func TestStreamEndsWhenTheServerStops(t *testing.T) {
 	ends(t, events, time.Second)
 	deadline := time.Now().Add(5 * time.Second)
 	for {
-		s, err := f.engine.Stats(context.Background())
+		s, err := f.engine.Stats(context.Background(), "")
 		must(t, err)
 		if s.Held == 0 {
 			break

@@ -19,6 +19,7 @@ import (
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/topic"
 )
 
@@ -159,8 +160,13 @@ type Claim struct {
 	UID    string        // of the owner; a session that another UID has left is discarded
 	Expiry time.Duration // how long the session outlives its connection; 0: it is not persistent; Forever
 	Queue  int           // messages the queue may hold; 0: the engine's default
-	Will   *Will         // nil: none
-	Sink   Sink
+	// QueueBytes is how many bytes of messages the queue may hold; 0: the engine's default.
+	QueueBytes int64
+	// EndWhenFull has the session end, with all it holds, when a message finds no
+	// room in its queue. Otherwise the message is refused to its publisher.
+	EndWhenFull bool
+	Will        *Will // nil: none
+	Sink        Sink
 }
 
 // Forever is the expiry of a session that does not expire.
@@ -198,8 +204,12 @@ type Engine interface {
 	// AnyKind, with queues, subscriptions and wills. Holders are told by Lost.
 	Drop(ctx context.Context, owner auth.Principal) error
 
-	// Stats counts what is there now.
-	Stats(ctx context.Context) (Stats, error)
+	// Limit sets what an organisation may have: those limits of quota that are of
+	// an organisation and of sessions, subscriptions, queues and retained messages.
+	// Until it is called the defaults hold. What is over a limit already stays.
+	Limit(org auth.OrgID, l quota.Limits)
+	// Stats counts what an organisation has now; "" stands for all of them.
+	Stats(ctx context.Context, org auth.OrgID) (Stats, error)
 }
 
 // A Session is a session that is held. Its methods are called by one goroutine
@@ -246,10 +256,16 @@ type Close struct {
 	KeepWill bool // the connection ended without DISCONNECT 0x00: the will is still to be published
 }
 
-// Stats are numbers of an engine.
+// Stats are numbers of an engine, or of one organisation.
 type Stats struct {
-	Sessions, Held, Subscriptions, Queued, Retained int64
-
+	Sessions      int64 // with a connection or persistent
+	Persistent    int64 // of them
+	Held          int64 // of them, by a connection
+	Subscriptions int64
+	Queued        int64 // messages in queues, each counted once for each queue
+	QueuedBytes   int64
+	Retained      int64
+	RetainedBytes int64
 	// Err tells why the engine refuses to keep anything now; nil: it does not.
 	Err error
 }

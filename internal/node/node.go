@@ -29,6 +29,7 @@ import (
 	"github.com/keepmq/keepmq/internal/console"
 	"github.com/keepmq/keepmq/internal/engine/embedded"
 	"github.com/keepmq/keepmq/internal/keyring"
+	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/registry"
 	"github.com/keepmq/keepmq/internal/store"
 	"github.com/keepmq/keepmq/internal/store/sqlite"
@@ -50,6 +51,7 @@ type Node struct {
 	registry *registry.Registry
 	engine   *embedded.Engine
 	broker   *broker.Broker
+	limitLog *quota.Log
 	https    *http.Server
 
 	certificate   atomic.Pointer[tls.Certificate]
@@ -62,7 +64,7 @@ type Node struct {
 // Open builds everything in the data folder that c names, and opens the two
 // ports. version is the program's. It does not serve yet.
 func Open(ctx context.Context, c config.Config, version string, log *slog.Logger) (_ *Node, err error) {
-	n := &Node{config: c, log: log, stopping: make(chan struct{})}
+	n := &Node{config: c, log: log, limitLog: quota.NewLog(nil), stopping: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -156,13 +158,12 @@ func (n *Node) openFaces(version string) (err error) {
 		Engine:           n.engine,
 		TLS:              func() *tls.Config { return n.tlsConfig() },
 		Log:              n.log,
-		MaxPacket:        m.MaxPacket,
+		Limits:           n.config.Limits,
+		LimitLog:         n.limitLog,
 		MaxConnections:   n.maxConnections(),
 		ConnectTimeout:   m.ConnectTimeout,
 		MaxKeepAlive:     m.MaxKeepAlive,
 		MaxSessionExpiry: m.MaxSessionExpiry,
-		MaxInflight:      m.MaxInflight,
-		MaxQueue:         m.MaxQueue,
 	})
 	if err != nil {
 		return err

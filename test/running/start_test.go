@@ -98,7 +98,7 @@ func TestRefusedStarts(t *testing.T) {
 	bad := filepath.Join(base, "bad.yaml")
 	must(t, os.WriteFile(bad, []byte("mqtt: {tls: off}\nspeed: 1\n"), 0o600))
 	wrong := filepath.Join(base, "wrong.yaml")
-	must(t, os.WriteFile(wrong, []byte("domain: a..b\nmqtt: {max_inflight: 0}\n"), 0o600))
+	must(t, os.WriteFile(wrong, []byte("domain: a..b\nmqtt: {max_keep_alive: -1s}\nlimits: {client.inflight: 0}\n"), 0o600))
 
 	for _, tt := range []struct {
 		name string
@@ -111,7 +111,7 @@ func TestRefusedStarts(t *testing.T) {
 		{"folder is a file", []string{"--data", file}, []string{"file of that name"}},
 		{"open folder", []string{"--data", open}, []string{"chmod 700"}},
 		{"unknown keys", []string{"--config", bad}, []string{"unknown key tls", "unknown key speed"}},
-		{"wrong values", []string{"--config", wrong}, []string{"domain", "mqtt.max_inflight"}},
+		{"wrong values", []string{"--config", wrong}, []string{"domain", "mqtt.max_keep_alive", "limits.client.inflight"}},
 		{"wrong address", []string{"--data", filepath.Join(base, "a"), "--https", "elsewhere"}, []string{"https.listen", "address:port"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -158,7 +158,7 @@ func (e *Engine) Close() error {
 func (e *Engine) Health() error { return e.health.refusal() }
 
 // Stats counts what is there now.
-func (e *Engine) Stats(ctx context.Context) (engine.Stats, error) {
+func (e *Engine) Stats(ctx context.Context, org auth.OrgID) (engine.Stats, error) {
 	s := engine.Stats{
 		Sessions:      e.sessions.Load(),
 		Held:          e.held.Load(),

@@ -198,7 +198,7 @@ func checkFailed(t *testing.T, e *embedded.Engine, live *quiet) {
 	if _, err := e.Claim(context.Background(), engine.Claim{ID: id("new"), Expiry: time.Hour, Sink: &quiet{}}); !errors.Is(err, engine.ErrFailed) {
 		t.Errorf("claim: %v", err)
 	}
-	st, err := e.Stats(context.Background())
+	st, err := e.Stats(context.Background(), "")
 	if err != nil || !errors.Is(st.Err, engine.ErrFailed) {
 		t.Errorf("stats: %+v, %v", st, err)
 	}
@@ -364,7 +364,7 @@ func TestSlowDisk(t *testing.T) {
 	}
 	// The claim that was given up does not hold the session.
 	until(t, func() bool {
-		st, err := e.Stats(context.Background())
+		st, err := e.Stats(context.Background(), "")
 		return err == nil && st.Held == 1
 	})
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/engine"
+	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/topic"
 )
 
@@ -19,6 +20,7 @@ type org struct {
 	tree   topic.Tree[*interest]
 	sealer atomic.Pointer[Sealer]
 	drops  atomic.Int64 // how often all of it was dropped
+	limits atomic.Pointer[quota.Limits]
 
 	// Of the loop.
 	sessions map[engine.SessionID]*session

@@ -295,7 +295,7 @@ func testStats(t *testing.T, s Store) {
 	e := s.Open(t)
 	want := func(w engine.Stats) {
 		t.Helper()
-		got, err := e.Stats(context.Background())
+		got, err := e.Stats(context.Background(), "")
 		if err != nil || got != w {
 			t.Fatalf("stats %+v, %v, want %+v", got, err, w)
 		}

@@ -41,7 +41,7 @@ func in(d time.Duration) func(*engine.Message) { return expires(time.Now().Add(d
 
 func queued(t *testing.T, e engine.Engine) engine.Stats {
 	t.Helper()
-	st, err := e.Stats(context.Background())
+	st, err := e.Stats(context.Background(), "")
 	if err != nil {
 		t.Fatal(err)
 	}

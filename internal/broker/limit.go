@@ -1,0 +1,273 @@
+package broker
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/quota"
+)
+
+// A tenant is an organisation with what its clients share. It is never removed:
+// whoever is about to enter holds it already.
+type tenant struct {
+	org    auth.OrgID
+	shared group // of all its clients
+
+	// Guarded by b.mu.
+	conns   map[*conn]struct{}
+	perUser map[auth.Principal]int64 // connections
+	groups  map[string]*group        // by device type
+	limits  quota.Limits             // what the engine was told last
+}
+
+// A group is some clients that share limits: all of an organisation, or the
+// devices of one type.
+type group struct {
+	conns    int64 // guarded by b.mu
+	messages quota.Bucket
+	bytes    quota.Bucket
+}
+
+// tenantOf returns the organisation of p and the group of its device type; that
+// is nil if it has none.
+func (b *Broker) tenantOf(p auth.Principal) (*tenant, *group) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := b.tenants[p.Org]
+	if t == nil {
+		t = &tenant{org: p.Org, conns: map[*conn]struct{}{}, perUser: map[auth.Principal]int64{}, groups: map[string]*group{}}
+		b.tenants[p.Org] = t
+	}
+	if p.Kind != auth.Device && p.Kind != auth.Gateway {
+		return t, nil
+	}
+	typ, _ := p.TypeAndID()
+	if t.groups[typ] == nil {
+		t.groups[typ] = new(group)
+	}
+	return t, t.groups[typ]
+}
+
+// enter counts a connection, unless that is one too many. b.mu is held.
+func (t *tenant) enter(c *conn) error {
+	limits := c.limits.Load()
+	type scope struct {
+		limit quota.Limit
+		have  int64
+	}
+	scopes := []scope{
+		{quota.OrgConnections, int64(len(t.conns))},
+		{quota.ClientConnections, t.perUser[c.id.Owner]},
+	}
+	if c.group != nil {
+		scopes = append(scopes, scope{quota.TypeConnections, c.group.conns})
+	}
+	for _, s := range scopes {
+		if most := limits.Get(s.limit); s.have >= most {
+			return quota.Exceeded(s.limit, most)
+		}
+	}
+	t.conns[c] = struct{}{}
+	t.perUser[c.id.Owner]++
+	if c.group != nil {
+		c.group.conns++
+	}
+	return nil
+}
+
+// leave is the opposite of enter. b.mu is held.
+func (t *tenant) leave(c *conn) {
+	delete(t.conns, c)
+	if t.perUser[c.id.Owner]--; t.perUser[c.id.Owner] == 0 {
+		delete(t.perUser, c.id.Owner)
+	}
+	if c.group != nil {
+		c.group.conns--
+	}
+}
+
+// limitsOf returns what holds for a client with this grant.
+func (b *Broker) limitsOf(g *auth.Grant) *quota.Limits {
+	limits := g.Limits(b.cfg.Limits)
+	if limits == b.cfg.Limits {
+		return &b.cfg.Limits // as for nearly everybody: one for all
+	}
+	return &limits
+}
+
+// setGrant has a grant decide from here on, and its limits hold.
+func (c *conn) setGrant(g *auth.Grant) {
+	c.limits.Store(c.b.limitsOf(g))
+	c.grant.Store(g)
+	c.b.limitOrg(c.tenant, g)
+}
+
+// limitOrg tells the engine what holds for an organisation, if it does not know.
+func (b *Broker) limitOrg(t *tenant, g *auth.Grant) {
+	limits := g.OrgLimits(b.cfg.Limits)
+	b.mu.Lock()
+	known := t.limits == limits
+	t.limits = limits
+	b.mu.Unlock()
+	if !known {
+		b.cfg.Engine.Limit(t.org, limits)
+	}
+}
+
+// maxOutbound is how many bytes may wait for the client.
+func (c *conn) maxOutbound() int { return int(c.limits.Load().Get(quota.ClientOutbound)) }
+
+// checkLevels checks the depth of a topic name or filter.
+func checkLevels(limits *quota.Limits, s string) error {
+	if most := limits.Get(quota.ClientTopicLevels); int64(strings.Count(s, "/")) >= most {
+		return quota.Exceeded(quota.ClientTopicLevels, most)
+	}
+	return nil
+}
+
+// maxPause is how long a message may wait for its turn. It holds up everything
+// behind it, PINGREQ too.
+const maxPause = 5 * time.Second
+
+// A toll is one rate that a message counts for.
+type toll struct {
+	bucket *quota.Bucket
+	limit  quota.Limit
+	n      int64
+}
+
+// take takes a message off every rate, or off none. It returns how long to wait.
+func take(limits *quota.Limits, tolls []toll, now time.Time) (wait time.Duration, by quota.Limit, err error) {
+	for i, t := range tolls {
+		w, ok := t.bucket.Take(t.n, limits.Get(t.limit), now, maxPause)
+		if !ok {
+			for _, paid := range tolls[:i] {
+				paid.bucket.Return(paid.n, limits.Get(paid.limit))
+			}
+			return 0, t.limit, quota.Exceeded(t.limit, limits.Get(t.limit))
+		}
+		if w > wait {
+			wait, by = w, t.limit
+		}
+	}
+	return wait, by, nil
+}
+
+// charge takes one message of size bytes off what the client may send, and waits
+// until it may.
+func (c *conn) charge(limits *quota.Limits, size int) error {
+	n := int64(size)
+	tolls := [6]toll{
+		{&c.messages, quota.ClientMessageRate, 1}, {&c.bytes, quota.ClientByteRate, n},
+		{&c.tenant.shared.messages, quota.OrgMessageRate, 1}, {&c.tenant.shared.bytes, quota.OrgByteRate, n},
+	}
+	all := tolls[:4]
+	if c.group != nil {
+		tolls[4] = toll{&c.group.messages, quota.TypeMessageRate, 1}
+		tolls[5] = toll{&c.group.bytes, quota.TypeByteRate, n}
+		all = tolls[:]
+	}
+	wait, by, err := take(limits, all, time.Now())
+	if err != nil || wait == 0 {
+		return err
+	}
+	c.noteLimit(by, limits.Get(by), quota.Delayed, 1)
+	return c.pause(wait)
+}
+
+// slow takes n requests that are no messages off what the connection may send,
+// and waits until it may.
+func (c *conn) slow(n int) error {
+	limits := c.limits.Load()
+	wait, _ := c.messages.Take(int64(n), limits.Get(quota.ClientMessageRate), time.Now(), time.Hour)
+	if wait == 0 {
+		return nil
+	}
+	c.noteLimit(quota.ClientMessageRate, limits.Get(quota.ClientMessageRate), quota.Delayed, 1)
+	return c.pause(min(wait, maxPause))
+}
+
+// pause reads nothing from the client for a while.
+func (c *conn) pause(d time.Duration) error {
+	c.heard.Store(time.Now().Add(d).UnixNano()) // that it is silent is our doing
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-c.ctx.Done():
+		return errEnded
+	}
+}
+
+// chargePost is charge for a message over HTTP, which has no connection of its own.
+func (b *Broker) chargePost(ctx context.Context, p auth.Principal, limits *quota.Limits, size int) error {
+	t, g := b.tenantOf(p)
+	tolls := []toll{{&t.shared.messages, quota.OrgMessageRate, 1}, {&t.shared.bytes, quota.OrgByteRate, int64(size)}}
+	if g != nil {
+		tolls = append(tolls, toll{&g.messages, quota.TypeMessageRate, 1}, toll{&g.bytes, quota.TypeByteRate, int64(size)})
+	}
+	delay, by, err := take(limits, tolls, time.Now())
+	event := quota.Event{Org: string(p.Org), Principal: p.String(), Limit: by, Value: limits.Get(by), Outcome: quota.Delayed}
+	if err != nil {
+		event.Outcome = quota.Refused
+	}
+	if err != nil || delay > 0 {
+		b.cfg.LimitLog.Add(event)
+	}
+	if err != nil || delay == 0 {
+		return err
+	}
+	if !wait(ctx, delay) {
+		return ctx.Err()
+	}
+	return nil
+}
+
+// noteLimit lets the owner of the client see that it reached a limit.
+func (c *conn) noteLimit(l quota.Limit, value int64, o quota.Outcome, n int64) {
+	c.b.cfg.LimitLog.Add(quota.Event{
+		Org: string(c.id.Owner.Org), Principal: c.id.Owner.String(), Client: c.client(),
+		Limit: l, Value: value, Outcome: o, Count: n,
+	})
+}
+
+// client returns the client's part of the name of its session.
+func (c *conn) client() string {
+	name, _, _ := strings.Cut(c.id.Client, "\x00")
+	return name
+}
+
+// noteRefusal is noteLimit if err says that a limit was reached.
+func (c *conn) noteRefusal(err error) {
+	if l, value, ok := quota.ExceededBy(err); ok && c.tenant != nil {
+		c.noteLimit(l, value, quota.Refused, 1)
+	}
+}
+
+// droppedLocked counts a QoS 0 message for which there is no room. out.mu is held.
+func (c *conn) droppedLocked() {
+	o := &c.out
+	c.b.metrics.dropSlow.Add(1)
+	o.dropped++
+	if now := time.Now().Unix(); now != o.dropNoted {
+		o.dropNoted = now
+		c.noteDropsLocked()
+	}
+}
+
+// noteDrops lets the owner see what was dropped and not shown yet.
+func (c *conn) noteDrops() {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	c.noteDropsLocked()
+}
+
+func (c *conn) noteDropsLocked() {
+	if c.out.dropped > 0 {
+		c.noteLimit(quota.ClientOutbound, int64(c.maxOutbound()), quota.Dropped, c.out.dropped)
+		c.out.dropped = 0
+	}
+}
