@@ -50,14 +50,15 @@ var allowed = map[string]string{
 	"internal/cli":  "audit client config edge errs mqtt node secret topic",
 	"cmd/keepmq":    "std cli",
 	// proof
-	"bench":         "std bench/floor mqtt secret",
-	"bench/floor":   "std mqtt",
-	"test/server":   "std",
-	"test/running":  "std client mqtt secret test/server",
-	"test/clients":  "test/server",
-	"test/browser":  "std test/server",
-	"test/security": "mqtt test/server",
-	"test/crash":    "client errs mqtt secret test/server",
+	"bench":            "std bench/floor mqtt secret",
+	"bench/floor":      "std mqtt",
+	"test/server":      "std",
+	"test/running":     "std client mqtt secret test/server",
+	"test/clients":     "test/server",
+	"test/browser":     "std test/server",
+	"test/security":    "mqtt test/server",
+	"test/crash":       "client errs mqtt secret test/server",
+	"test/conformance": "mqtt test/server",
 }
 
 func TestImports(t *testing.T) {

@@ -34,7 +34,7 @@ type Server struct {
 	Welcome
 	Dir string
 
-	t      testing.TB
+	t      T
 	cmd    *exec.Cmd
 	stderr *lockedBuffer
 	done   chan error
@@ -100,7 +100,7 @@ func dependOnProduct() error {
 
 // Main runs the tests of a package and removes what Program built.
 func Main(m *testing.M) {
-	code := m.Run()
+	code := shared.end(m.Run())
 	if file, err := build(); err == nil {
 		os.RemoveAll(filepath.Dir(file))
 	}
@@ -108,7 +108,7 @@ func Main(m *testing.M) {
 }
 
 // Program returns the program's file.
-func Program(t testing.TB) string {
+func Program(t T) string {
 	t.Helper()
 	file, err := build()
 	if err != nil {
@@ -119,7 +119,7 @@ func Program(t testing.TB) string {
 
 // Start starts a server in dir, which ends with the test at the latest. More
 // arguments for keepmq serve may follow.
-func Start(t testing.TB, dir string, args ...string) *Server {
+func Start(t T, dir string, args ...string) *Server {
 	t.Helper()
 	s, err := Try(t, dir, args...)
 	if err != nil {
@@ -130,7 +130,7 @@ func Start(t testing.TB, dir string, args ...string) *Server {
 
 // Try is Start for a server that may not come up. The error holds what it wrote
 // to standard error.
-func Try(t testing.TB, dir string, args ...string) (*Server, error) {
+func Try(t T, dir string, args ...string) (*Server, error) {
 	t.Helper()
 	s := &Server{Dir: dir, t: t, stderr: new(lockedBuffer), done: make(chan error, 1)}
 	args = append([]string{"serve", "--json", "--data", dir, "--mqtt", "127.0.0.1:0", "--https", "127.0.0.1:0"}, args...)

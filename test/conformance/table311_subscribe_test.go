@@ -1,0 +1,41 @@
+package conformance
+
+// table311Subscribe is the part of MQTT 3.1.1 about subscriptions, topics and errors: chapters 3.8 to 3.11, 4.7 and 4.8.
+var table311Subscribe = []statement{
+	missing("3.8.1-1", "The flags of SUBSCRIBE are 0010; others end the connection."),
+	missing("3.8.3-1", "Topic filters are UTF-8 text."),
+	missing("3.8.3-2", "A server that does not support wildcards refuses filters that have any."),
+	missing("3.8.3-3", "SUBSCRIBE has at least one topic filter with its QoS."),
+	missing("3.8.3-4", "Reserved bits next to the QoS, and QoS 3, end the connection."),
+	missing("3.8.4-1", "SUBSCRIBE is answered with SUBACK."),
+	missing("3.8.4-2", "SUBACK has the packet identifier of its SUBSCRIBE."),
+	missing("3.8.4-3", "A filter that is subscribed to already replaces its subscription; retained messages are sent again and no message is lost."),
+	missing("3.8.4-4", "Several filters in one SUBSCRIBE are handled as if they came one by one, with one SUBACK."),
+	missing("3.8.4-5", "SUBACK has a return code for each filter: the QoS that is granted, or a failure."),
+	missing("3.8.4-6", "Messages are delivered with the lower of their QoS and the one granted."),
+
+	missing("3.9.3-1", "The return codes stand in the order of the filters."),
+	missing("3.9.3-2", "The return codes are 0x00, 0x01, 0x02 or 0x80."),
+
+	missing("3.10.1-1", "The flags of UNSUBSCRIBE are 0010; others end the connection."),
+	missing("3.10.3-1", "The topic filters of UNSUBSCRIBE are UTF-8 text."),
+	missing("3.10.3-2", "UNSUBSCRIBE has at least one topic filter."),
+	missing("3.10.4-1", "Filters are compared byte by byte, and one that is the same ends its subscription."),
+	missing("3.10.4-2", "No new messages are added for a filter that is unsubscribed from."),
+	missing("3.10.4-3", "Messages whose delivery has begun are delivered to the end."),
+	missing("3.10.4-4", "UNSUBSCRIBE is answered with an UNSUBACK of its packet identifier."),
+	missing("3.10.4-5", "UNSUBACK comes even if no subscription was there."),
+	missing("3.10.4-6", "Several filters in one UNSUBSCRIBE are handled as if they came one by one, with one UNSUBACK."),
+
+	missing("4.7.1-1", "Wildcards are for topic filters and not for topic names."),
+	missing("4.7.1-2", "# stands alone or after a separator, and last."),
+	missing("4.7.1-3", "+ fills a whole level."),
+	missing("4.7.2-1", "Filters that begin with a wildcard do not match topic names that begin with $."),
+	missing("4.7.3-1", "Topic names and filters have at least one character."),
+	missing("4.7.3-2", "Topic names and filters hold no U+0000."),
+	missing("4.7.3-3", "Topic names and filters have at most 65,535 bytes."),
+	missing("4.7.3-4", "Topic names and filters are matched as they are, without normalisation."),
+
+	missing("4.8.0-1", "A breach of the protocol ends the connection on which it came."),
+	missing("4.8.0-2", "A packet that cannot be served for a passing reason ends the connection on which it came."),
+}

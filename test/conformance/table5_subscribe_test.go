@@ -1,0 +1,73 @@
+package conformance
+
+// table5Subscribe is the part of MQTT 5.0 about subscriptions, topics, authentication and errors: chapters 3.8 to 3.11, 3.15, 4.7, 4.8 and 4.10 to 4.13.
+var table5Subscribe = []statement{
+	missing("3.8.1-1", "The flags of SUBSCRIBE are 0010; others are malformed."),
+	missing("3.8.3-1", "Topic filters are UTF-8 text."),
+	missing("3.8.3-2", "SUBSCRIBE has at least one topic filter with its options."),
+	missing("3.8.3-3", "No Local: a client is not sent what it published itself."),
+	missing("3.8.3-4", "No Local on a shared subscription is a Protocol Error."),
+	missing("3.8.3-5", "Reserved bits in the options are malformed."),
+	missing("3.8.4-1", "SUBSCRIBE is answered with SUBACK."),
+	missing("3.8.4-2", "SUBACK has the packet identifier of its SUBSCRIBE."),
+	missing("3.8.4-3", "A filter that is subscribed to already replaces its subscription."),
+	missing("3.8.4-4", "Then Retain Handling 0 sends retained messages again, and no message is lost."),
+	missing("3.8.4-5", "Several filters in one SUBSCRIBE are handled as if they came one by one, with one SUBACK."),
+	missing("3.8.4-6", "SUBACK has a reason code for each filter."),
+	missing("3.8.4-7", "The reason code is the QoS that is granted or says that the subscription failed."),
+	missing("3.8.4-8", "Messages are delivered with the lower of their QoS and the one granted."),
+
+	missing("3.9.2-1", "SUBACK has no reason string that would make it too large for the client."),
+	missing("3.9.2-2", "SUBACK has no user properties that would make it too large for the client."),
+	missing("3.9.3-1", "The reason codes stand in the order of the filters."),
+	missing("3.9.3-2", "The reason code is one of those of SUBACK."),
+
+	missing("3.10.1-1", "The flags of UNSUBSCRIBE are 0010; others are malformed."),
+	missing("3.10.3-1", "The topic filters of UNSUBSCRIBE are UTF-8 text."),
+	missing("3.10.3-2", "UNSUBSCRIBE has at least one topic filter."),
+	missing("3.10.4-1", "Filters are compared character by character, and one that is the same ends its subscription."),
+	missing("3.10.4-2", "No new messages are added for a filter that is unsubscribed from."),
+	missing("3.10.4-3", "Messages whose delivery has begun are delivered to the end."),
+	missing("3.10.4-4", "UNSUBSCRIBE is answered with UNSUBACK."),
+	missing("3.10.4-5", "UNSUBACK has the packet identifier of its UNSUBSCRIBE, and comes even if no subscription was there."),
+	missing("3.10.4-6", "Several filters in one UNSUBSCRIBE are handled as if they came one by one, with one UNSUBACK."),
+
+	missing("3.11.2-1", "UNSUBACK has no reason string that would make it too large for the client."),
+	missing("3.11.2-2", "UNSUBACK has no user properties that would make it too large for the client."),
+	missing("3.11.3-1", "The reason codes stand in the order of the filters."),
+	missing("3.11.3-2", "The reason code is one of those of UNSUBACK."),
+
+	missing("3.15.1-1", "The flags of AUTH are 0; others are malformed."),
+	missing("3.15.2-1", "The reason code is one of those of AUTH."),
+	missing("3.15.2-2", "AUTH has no reason string that would make it too large for the receiver."),
+	missing("3.15.2-3", "AUTH has no user properties that would make it too large for the receiver."),
+
+	missing("4.7.0-1", "Wildcards are for topic filters and not for topic names."),
+	missing("4.7.1-1", "# stands alone or after a separator, and last."),
+	missing("4.7.1-2", "+ fills a whole level."),
+	missing("4.7.2-1", "Filters that begin with a wildcard do not match topic names that begin with $."),
+	missing("4.7.3-1", "Topic names and filters have at least one character."),
+	missing("4.7.3-2", "Topic names and filters hold no U+0000."),
+	missing("4.7.3-3", "Topic names and filters have at most 65,535 bytes."),
+	missing("4.7.3-4", "Topic names and filters are matched as they are, without normalisation."),
+
+	missing("4.8.2-1", "A shared subscription begins with $share/ and has a name of at least one character."),
+	missing("4.8.2-2", "The name has no / + or #, and is followed by / and a topic filter."),
+	missing("4.8.2-3", "A message to a shared subscription is sent with at most the QoS that was granted to the client."),
+	missing("4.8.2-4", "A message of QoS 2 that was begun with one client is finished with it when it comes back."),
+	missing("4.8.2-5", "If that client's session ends before, the message is sent to nobody else."),
+	missing("4.8.2-6", "A message that a client refused with 0x80 or above is sent to nobody else."),
+
+	missing("4.12.0-1", "A method that the server does not support may be answered with 0x8C or 0x87, and the connection is closed."),
+	missing("4.12.0-2", "AUTH from the server during authentication has the reason code 0x18."),
+	missing("4.12.0-3", "AUTH from the client during authentication has the reason code 0x18."),
+	missing("4.12.0-4", "A rejected authentication may be answered with CONNACK 0x80 or above, and the connection is closed."),
+	missing("4.12.0-5", "Every AUTH and a CONNACK of success name the authentication method of CONNECT."),
+	missing("4.12.0-6", "A client that named no method gets no AUTH, and no method in CONNACK."),
+	missing("4.12.0-7", "A client that named no method sends no AUTH."),
+	missing("4.12.1-1", "A client may authenticate again with AUTH 0x19 and the method of its CONNECT."),
+	missing("4.12.1-2", "If that fails the connection is closed."),
+
+	missing("4.13.1-1", "A Malformed Packet or Protocol Error ends the connection, with a reason code where there is one."),
+	missing("4.13.2-1", "CONNACK or DISCONNECT of 0x80 or above goes with the end of the connection."),
+}
