@@ -30,6 +30,8 @@ type memory struct {
 	waiting sync.WaitGroup
 
 	claiming func() // not nil: is called by Claim, once
+	onClaim  func(engine.Claim)
+	limits   map[auth.OrgID]quota.Limits
 }
 
 type memSession struct {
@@ -72,6 +74,9 @@ func (e *memory) Claim(_ context.Context, k engine.Claim) (engine.Claimed, error
 	if !present {
 		s = &memSession{e: e, id: k.ID, received: map[uint16]bool{}}
 		e.sessions[k.ID] = s
+	}
+	if e.onClaim != nil {
+		e.onClaim(k)
 	}
 	s.expiry, s.limit, s.will = k.Expiry, k.Queue, k.Will
 	s.handle = &memHandle{s, k.Sink}
@@ -246,7 +251,14 @@ func (e *memory) Drop(_ context.Context, owner auth.Principal) error {
 	return nil
 }
 
-func (e *memory) Limit(auth.OrgID, quota.Limits) {}
+func (e *memory) Limit(org auth.OrgID, l quota.Limits) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.limits == nil {
+		e.limits = map[auth.OrgID]quota.Limits{}
+	}
+	e.limits[org] = l
+}
 
 func (e *memory) Stats(context.Context, auth.OrgID) (engine.Stats, error) {
 	e.mu.Lock()

@@ -139,7 +139,7 @@ func TestCertificateIsItsDeviceOnly(t *testing.T) {
 func TestEnrolmentTokenReuse(t *testing.T) {
 	s := start(t)
 	token, key := s.invite(s.ours, "sensor/one"), newKey(t)
-	if _, err := s.enrol(t, "x"+token[1:], key); err == nil {
+	if _, err := s.enrol(t, "-"+token[1:], key); err == nil {
 		t.Error("a wrong token is accepted")
 	}
 	cert, err := s.enrol(t, token, key)
