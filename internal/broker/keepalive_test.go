@@ -9,6 +9,7 @@ import (
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/quota"
 )
 
 // alive makes a CONNECT one with a keep alive.
@@ -161,7 +162,7 @@ func TestServerKeepAlive(t *testing.T) {
 // until it has read what is before it.
 func TestKeepAliveOfSlowReader(t *testing.T) {
 	both(t, func(t *testing.T, v mqtt.Version) {
-		bubble(t, func(c *Config) { c.MaxOutbound = 1 }, func(t *testing.T, w *world) {
+		bubble(t, func(c *Config) { c.Limits = c.Limits.With(quota.ClientOutbound, 1) }, func(t *testing.T, w *world) {
 			c := newClient(t, w.dial(nil), v)
 			c.small()
 			c.send(hello(v, "c", alive(10)))
@@ -191,7 +192,7 @@ func TestKeepAliveOfSlowReader(t *testing.T) {
 // Time in which the engine keeps us from reading is not the client's silence.
 func TestKeepAliveWhileServed(t *testing.T) {
 	both(t, func(t *testing.T, v mqtt.Version) {
-		bubble(t, func(c *Config) { c.MaxInflight = 2 }, func(t *testing.T, w *world) {
+		bubble(t, func(c *Config) { c.Limits = c.Limits.With(quota.ClientInflight, 2) }, func(t *testing.T, w *world) {
 			c := w.connect(v, "c", alive(10))
 			goOn := w.mem.hang()
 			// One more than may be under way: the third is served when there is room.
