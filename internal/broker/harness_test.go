@@ -508,7 +508,9 @@ func (c *client) cut() { c.nc.(*tls.Conn).NetConn().Close() }
 // small keeps the system from reading ahead for a client that does not read.
 func (c *client) small() { c.readAhead(4 << 10) }
 
-func (c *client) readAhead(n int) { c.nc.(*tls.Conn).NetConn().(interface{ SetReadBuffer(int) error }).SetReadBuffer(n) }
+func (c *client) readAhead(n int) {
+	c.nc.(*tls.Conn).NetConn().(interface{ SetReadBuffer(int) error }).SetReadBuffer(n)
+}
 
 // eventually polls until ok.
 func eventually(t testing.TB, what string, ok func() bool) {
