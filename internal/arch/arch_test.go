@@ -24,6 +24,7 @@ var allowed = map[string]string{
 	"internal/quota":         "std errs",
 	"internal/auth":          "std errs quota secret topic",
 	"internal/auth/authtest": "std auth errs secret",
+	"internal/auth/sasl":     "std",
 	"internal/client":        "std errs mqtt secret",
 	// seams and their drivers
 	"internal/store":             "std errs",
@@ -39,7 +40,7 @@ var allowed = map[string]string{
 	"internal/ca":        "std audit auth errs keyring store",
 	"internal/ca/catest": "std auth ca errs",
 	"internal/profile":   "std auth errs quota topic",
-	"internal/registry":  "audit auth ca errs keyring profile quota secret store topic",
+	"internal/registry":  "audit auth auth/sasl ca errs keyring profile quota secret store topic",
 	// faces: they never import each other
 	"internal/broker":       "auth engine errs mqtt quota secret topic",
 	"internal/api":          "audit auth ca errs quota registry secret store",
