@@ -6,8 +6,18 @@ import (
 	"iter"
 	"net/netip"
 
+	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/secret"
 )
+
+// The authentication methods of MQTT 5 (4.12) that a Verifier may know.
+const (
+	MethodSCRAM  = "SCRAM-SHA-256" // RFC 7677: the password is proved and not sent
+	MethodBearer = "OAUTHBEARER"   // RFC 7628: a token that somebody else has signed
+)
+
+// ErrMethod is how Begin refuses a method that it does not know.
+var ErrMethod = errs.E(errs.Unauthenticated, "this authentication method is not supported")
 
 // Credentials are what a client presents at CONNECT. Nothing in them is true
 // until a Verifier says so.
@@ -22,12 +32,30 @@ type Credentials struct {
 	Remote      netip.AddrPort
 }
 
+// An Exchange is a client that is proving who it is, in as many steps as its
+// method takes: few, and each bounded. It is not for use by two at a time, holds
+// nothing that has to be given back, and is of no use after its end.
+type Exchange interface {
+	// Step takes the client's next message; data may be empty if the client had
+	// none to begin with. A grant ends the exchange: then reply is the last
+	// message to the client, and may be empty. A refusal ends it too, with the
+	// codes and the silence of Verify: neither its form, nor its cost, nor the
+	// step at which it comes tells whether the client exists. Without either,
+	// reply goes to the client and Step is called with its answer.
+	Step(ctx context.Context, data []byte) (reply []byte, g *Grant, err error)
+}
+
 // A Verifier answers who a client is and what it may do. Its refusals carry
 // errs.Unauthenticated or errs.Denied; any other error is a check that could not
 // be made, which is a refusal too.
 type Verifier interface {
 	// Verify checks the credentials. The cost of a refusal does not tell why.
 	Verify(ctx context.Context, c Credentials) (*Grant, error)
+
+	// Begin begins an exchange of an authentication method, with what the client
+	// said of itself beside it. It refuses an unknown method with ErrMethod, and
+	// nothing else: whether the client is known turns out at the end.
+	Begin(ctx context.Context, c Credentials, method string) (Exchange, error)
 
 	// Renew returns the present grant of a client that was verified before, or
 	// a refusal if that principal or that credential is no longer good. The

@@ -19,6 +19,7 @@ type account struct {
 	disabled  bool // it or its organisation
 	version   int
 	hash      []byte
+	scram     []byte      // the keys for SCRAM, sealed; empty: none
 	attached  []string    // of a gateway: "type:id" of each enabled device attached to it
 	rules     []auth.Rule // of a user
 }
@@ -61,11 +62,11 @@ func (r *Registry) account(ctx context.Context, p auth.Principal, accept func(*a
 }
 
 const (
-	deviceAccount = `SELECT d.uid, d.class, d.disabled OR o.disabled, o.profile, d.token_hash, d.token_version, ''
+	deviceAccount = `SELECT d.uid, d.class, d.disabled OR o.disabled, o.profile, d.token_hash, d.scram, d.token_version, ''
 		FROM device d JOIN org o ON o.id = d.org WHERE d.org = $1 AND d.type = $2 AND d.id = $3`
-	applicationAccount = `SELECT a.uid, '', a.disabled OR o.disabled, o.profile, a.token_hash, a.token_version, ''
+	applicationAccount = `SELECT a.uid, '', a.disabled OR o.disabled, o.profile, a.token_hash, a.scram, a.token_version, ''
 		FROM application a JOIN org o ON o.id = a.org WHERE a.org = $1 AND a.key = $2`
-	userAccount = `SELECT u.uid, '', u.disabled OR o.disabled, o.profile, u.token_hash, u.token_version, u.rules
+	userAccount = `SELECT u.uid, '', u.disabled OR o.disabled, o.profile, u.token_hash, u.scram, u.token_version, u.rules
 		FROM mqtt_user u JOIN org o ON o.id = u.org WHERE u.org = $1 AND u.name = $2`
 )
 
@@ -84,7 +85,7 @@ func readAccount(ctx context.Context, tx *store.Tx, p auth.Principal) (*account,
 	}
 	a := &account{principal: p}
 	var class, rules string
-	err := row.Scan(&a.uid, &class, &a.disabled, &a.profile, &a.hash, &a.version, &rules)
+	err := row.Scan(&a.uid, &class, &a.disabled, &a.profile, &a.hash, &a.scram, &a.version, &rules)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil, errNobody

@@ -72,18 +72,21 @@ func (r *Registry) CreateApplication(ctx context.Context, a Actor, p Application
 	}
 	p.Key = newKey(p.Org)
 	p.Disabled, p.Created = false, r.now()
-	token := newToken()
-	err := r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	f, err := r.newFresh(p.Principal())
+	if err != nil {
+		return Application{}, secret.String{}, err
+	}
+	err = r.change(ctx, a, func(tx *store.Tx) (effect, error) {
 		return effect{org: p.Org, action: "application.create", target: p.Key, detail: map[string]any{"name": p.Name}},
-			r.insertApplication(ctx, tx, p, token)
+			r.insertApplication(ctx, tx, p, f)
 	})
 	if err != nil {
 		return Application{}, secret.String{}, err
 	}
-	return p, token, nil
+	return p, f.token, nil
 }
 
-func (r *Registry) insertApplication(ctx context.Context, tx *store.Tx, p Application, token secret.String) error {
+func (r *Registry) insertApplication(ctx context.Context, tx *store.Tx, p Application, f fresh) error {
 	if _, err := readOrg(ctx, tx, p.Org); err != nil {
 		return err
 	}
@@ -91,9 +94,9 @@ func (r *Registry) insertApplication(ctx context.Context, tx *store.Tx, p Applic
 	if err != nil {
 		return err
 	}
-	const q = `INSERT INTO application (org, key, uid, name, token_hash, token_version, created_at)
-		VALUES ($1, $2, $3, $4, $5, 1, $6)`
-	_, err = tx.ExecContext(ctx, q, p.Org, p.Key, uid, p.Name, hashToken(r.ring, p.Principal(), token), micros(p.Created))
+	const q = `INSERT INTO application (org, key, uid, name, token_hash, token_version, created_at, scram)
+		VALUES ($1, $2, $3, $4, $5, 1, $6, $7)`
+	_, err = tx.ExecContext(ctx, q, p.Org, p.Key, uid, p.Name, hashToken(r.ring, p.Principal(), f.token), micros(p.Created), f.scram)
 	return wrap("insert application", err)
 }
 
@@ -166,16 +169,19 @@ func (r *Registry) SetApplicationDisabled(ctx context.Context, a Actor, org auth
 // RotateApplicationToken gives an API key a new token. The old one is refused
 // from now on, and connections made with it end.
 func (r *Registry) RotateApplicationToken(ctx context.Context, a Actor, org auth.OrgID, key string) (secret.String, error) {
-	token := newToken()
 	owner := auth.Principal{Org: org, Kind: auth.Application, ID: key}
-	if err := r.changeApplication(ctx, a, org, key, "application.rotate", rotateApplication,
-		hashToken(r.ring, owner, token)); err != nil {
+	f, err := r.newFresh(owner)
+	if err != nil {
 		return secret.String{}, err
 	}
-	return token, nil
+	if err := r.changeApplication(ctx, a, org, key, "application.rotate", rotateApplication,
+		hashToken(r.ring, owner, f.token), f.scram); err != nil {
+		return secret.String{}, err
+	}
+	return f.token, nil
 }
 
-const rotateApplication = `UPDATE application SET token_hash = $3, token_version = token_version + 1
+const rotateApplication = `UPDATE application SET token_hash = $3, scram = $4, token_version = token_version + 1
 	WHERE org = $1 AND key = $2`
 
 // DeleteApplication deletes an API key.

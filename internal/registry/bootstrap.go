@@ -105,13 +105,22 @@ func (r *Registry) bootstrap(ctx context.Context, tx *store.Tx) (b BootstrapResu
 	if err := insertType(ctx, tx, t); err != nil {
 		return b, nil, err
 	}
-	b.DeviceToken, b.ApplicationToken = newToken(), newToken()
-	b.Device, err = r.insertDevice(ctx, tx, Device{Org: b.Org.ID, Type: t.ID, ID: firstDevice}, b.DeviceToken)
+	b.Device = Device{Org: b.Org.ID, Type: t.ID, ID: firstDevice}
+	b.Application = Application{Org: b.Org.ID, Key: newKey(b.Org.ID), Name: firstApp, Created: r.now()}
+	forDevice, err := r.newFresh(b.Device.Principal())
 	if err != nil {
 		return b, nil, err
 	}
-	b.Application = Application{Org: b.Org.ID, Key: newKey(b.Org.ID), Name: firstApp, Created: r.now()}
-	if err := r.insertApplication(ctx, tx, b.Application, b.ApplicationToken); err != nil {
+	forApplication, err := r.newFresh(b.Application.Principal())
+	if err != nil {
+		return b, nil, err
+	}
+	b.DeviceToken, b.ApplicationToken = forDevice.token, forApplication.token
+	b.Device, err = r.insertDevice(ctx, tx, b.Device, forDevice)
+	if err != nil {
+		return b, nil, err
+	}
+	if err := r.insertApplication(ctx, tx, b.Application, forApplication); err != nil {
 		return b, nil, err
 	}
 	if err := r.firstCodes(ctx, tx, b.Administrator.ID, &b); err != nil {

@@ -6,8 +6,8 @@ import (
 	"github.com/keepmq/keepmq/internal/auth"
 )
 
-// cacheSize is how many accounts are kept in memory. At some 400 bytes each a
-// full cache is 40 MB.
+// cacheSize is how many accounts are kept in memory. At some 500 bytes each a
+// full cache is 50 MB.
 const cacheSize = 100_000
 
 // cache remembers accounts as the store has them. A change forgets what it

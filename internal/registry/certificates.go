@@ -135,7 +135,7 @@ func (r *Registry) RenewCertificate(ctx context.Context, peer *x509.Certificate,
 		return nil, r.refuse(ctx, p, err)
 	}
 	if r.clock().After(peer.NotAfter) {
-		return nil, r.refuse(ctx, p, errCertificateEnded)
+		return nil, r.refuse(ctx, p, errEnded)
 	}
 	return r.certify(ctx, Actor{Principal: p}, csr)
 }

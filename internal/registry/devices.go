@@ -98,20 +98,23 @@ func (r *Registry) CreateDevice(ctx context.Context, a Actor, d Device) (Device,
 	if err := checkDevice(d); err != nil {
 		return Device{}, secret.String{}, err
 	}
-	token := newToken()
-	err := r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	f, err := r.newFresh(d.Principal())
+	if err != nil {
+		return Device{}, secret.String{}, err
+	}
+	err = r.change(ctx, a, func(tx *store.Tx) (effect, error) {
 		var err error
-		d, err = r.insertDevice(ctx, tx, d, token)
+		d, err = r.insertDevice(ctx, tx, d, f)
 		return effect{org: d.Org, action: "device.create", target: d.Type + ":" + d.ID,
 			detail: map[string]any{"class": d.Class, "gateway": d.Gateway}, affected: d.affected()}, err
 	})
 	if err != nil {
 		return Device{}, secret.String{}, err
 	}
-	return d, token, nil
+	return d, f.token, nil
 }
 
-func (r *Registry) insertDevice(ctx context.Context, tx *store.Tx, d Device, token secret.String) (Device, error) {
+func (r *Registry) insertDevice(ctx context.Context, tx *store.Tx, d Device, f fresh) (Device, error) {
 	if _, err := readOrg(ctx, tx, d.Org); err != nil {
 		return d, err
 	}
@@ -128,10 +131,10 @@ func (r *Registry) insertDevice(ctx context.Context, tx *store.Tx, d Device, tok
 		return d, err
 	}
 	gatewayType, gatewayID, _ := strings.Cut(d.Gateway, ":")
-	const q = `INSERT INTO device (org, type, id, uid, class, gateway_type, gateway_id, token_hash, token_version, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
+	const q = `INSERT INTO device (org, type, id, uid, class, gateway_type, gateway_id, token_hash, token_version, created_at, scram)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`
 	_, err = tx.ExecContext(ctx, q, d.Org, d.Type, d.ID, uid, d.Class, gatewayType, gatewayID,
-		hashToken(r.ring, d.Principal(), token), d.TokenVersion, micros(d.Created))
+		hashToken(r.ring, d.Principal(), f.token), d.TokenVersion, micros(d.Created), f.scram)
 	if store.IsUnique(err) {
 		return d, errs.E(errs.Conflict, "device %q of type %q exists", d.ID, d.Type)
 	}
@@ -213,21 +216,24 @@ func (r *Registry) SetDeviceDisabled(ctx context.Context, a Actor, org auth.OrgI
 // RotateDeviceToken gives a device a new token. The old one is refused from now
 // on, and a connection made with it ends.
 func (r *Registry) RotateDeviceToken(ctx context.Context, a Actor, org auth.OrgID, typ, id string) (secret.String, error) {
-	token := newToken()
-	err := r.changeDevice(ctx, a, org, typ, id, "device.rotate", func(tx *store.Tx, d Device, e *effect) error {
+	f, err := r.newFresh(auth.Principal{Org: org, Kind: auth.Device, ID: typ + ":" + id})
+	if err != nil {
+		return secret.String{}, err
+	}
+	err = r.changeDevice(ctx, a, org, typ, id, "device.rotate", func(tx *store.Tx, d Device, e *effect) error {
 		e.detail = map[string]any{"version": d.TokenVersion + 1}
-		return r.storeDeviceToken(ctx, tx, d, token)
+		return r.storeDeviceToken(ctx, tx, d, f)
 	})
 	if err != nil {
 		return secret.String{}, err
 	}
-	return token, nil
+	return f.token, nil
 }
 
-func (r *Registry) storeDeviceToken(ctx context.Context, tx *store.Tx, d Device, token secret.String) error {
-	const q = `UPDATE device SET token_hash = $4, token_version = token_version + 1
+func (r *Registry) storeDeviceToken(ctx context.Context, tx *store.Tx, d Device, f fresh) error {
+	const q = `UPDATE device SET token_hash = $4, scram = $5, token_version = token_version + 1
 		WHERE org = $1 AND type = $2 AND id = $3`
-	_, err := tx.ExecContext(ctx, q, d.Org, d.Type, d.ID, hashToken(r.ring, d.Principal(), token))
+	_, err := tx.ExecContext(ctx, q, d.Org, d.Type, d.ID, hashToken(r.ring, d.Principal(), f.token), f.scram)
 	return wrap("update device token", err)
 }
 

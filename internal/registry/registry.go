@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/keepmq/keepmq/internal/audit"
@@ -47,6 +48,10 @@ type Registry struct {
 	known   cache
 	changes changes
 	refused budget
+
+	decoyOnce   sync.Once // guards the fields below
+	decoySealed []byte
+	decoyErr    error
 }
 
 // New returns the registry of c.DB.

@@ -126,18 +126,21 @@ func (r *Registry) CreateUser(ctx context.Context, a Actor, u User) (User, secre
 		return User{}, secret.String{}, err
 	}
 	u.Disabled, u.Created = false, r.now()
-	password := newToken()
+	f, err := r.newFresh(u.Principal())
+	if err != nil {
+		return User{}, secret.String{}, err
+	}
 	err = r.change(ctx, a, func(tx *store.Tx) (effect, error) {
 		return effect{org: u.Org, action: "user.create", target: u.Name, detail: map[string]any{"rules": describe(u.Rules)},
-			affected: []auth.Principal{u.Principal()}}, r.insertUser(ctx, tx, u, password)
+			affected: []auth.Principal{u.Principal()}}, r.insertUser(ctx, tx, u, f)
 	})
 	if err != nil {
 		return User{}, secret.String{}, err
 	}
-	return u, password, nil
+	return u, f.token, nil
 }
 
-func (r *Registry) insertUser(ctx context.Context, tx *store.Tx, u User, password secret.String) error {
+func (r *Registry) insertUser(ctx context.Context, tx *store.Tx, u User, f fresh) error {
 	o, err := readOrg(ctx, tx, u.Org)
 	if err != nil {
 		return err
@@ -154,9 +157,9 @@ func (r *Registry) insertUser(ctx context.Context, tx *store.Tx, u User, passwor
 	if err != nil {
 		return err
 	}
-	const q = `INSERT INTO mqtt_user (org, name, uid, token_hash, token_version, rules, created_at)
-		VALUES ($1, $2, $3, $4, 1, $5, $6)`
-	_, err = tx.ExecContext(ctx, q, u.Org, u.Name, uid, hashToken(r.ring, u.Principal(), password), string(rules), micros(u.Created))
+	const q = `INSERT INTO mqtt_user (org, name, uid, token_hash, token_version, rules, created_at, scram)
+		VALUES ($1, $2, $3, $4, 1, $5, $6, $7)`
+	_, err = tx.ExecContext(ctx, q, u.Org, u.Name, uid, hashToken(r.ring, u.Principal(), f.token), string(rules), micros(u.Created), f.scram)
 	if store.IsUnique(err) {
 		return errs.E(errs.Conflict, "user %q exists", u.Name)
 	}
@@ -256,13 +259,16 @@ func (r *Registry) SetUserDisabled(ctx context.Context, a Actor, org auth.OrgID,
 // RotateUserPassword gives a user a new password. The old one is refused from
 // now on, and connections made with it end.
 func (r *Registry) RotateUserPassword(ctx context.Context, a Actor, org auth.OrgID, name string) (secret.String, error) {
-	password := newToken()
 	owner := auth.Principal{Org: org, Kind: auth.User, ID: name}
-	const q = `UPDATE mqtt_user SET token_hash = $3, token_version = token_version + 1 WHERE org = $1 AND name = $2`
-	if err := r.changeUser(ctx, a, org, name, "user.rotate", q, hashToken(r.ring, owner, password)); err != nil {
+	f, err := r.newFresh(owner)
+	if err != nil {
 		return secret.String{}, err
 	}
-	return password, nil
+	const q = `UPDATE mqtt_user SET token_hash = $3, scram = $4, token_version = token_version + 1 WHERE org = $1 AND name = $2`
+	if err := r.changeUser(ctx, a, org, name, "user.rotate", q, hashToken(r.ring, owner, f.token), f.scram); err != nil {
+		return secret.String{}, err
+	}
+	return f.token, nil
 }
 
 // DeleteUser deletes a user.

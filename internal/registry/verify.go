@@ -28,7 +28,7 @@ var errGone = errs.E(errs.NotFound, "this client does not exist any more")
 // Why somebody well-formed is refused. These go to the log only.
 var (
 	errDisabled          = errors.New("it or its organisation is disabled")
-	errCertificateEnded  = errors.New("the certificate has ended")
+	errEnded  = errors.New("the credential has ended")
 	errCertificateBad    = errors.New("the certificate was revoked, or was not given to this device")
 	errNotAdministrator  = errors.New("the person may not act in this organisation")
 	errCredentialChanged = errors.New("the credential is no longer good")
@@ -36,8 +36,8 @@ var (
 
 // refusals are the reasons that are answers. Any other error is a check that
 // could not be made.
-var refusals = []error{errNobody, errWrong, errDisabled, errCertificateEnded, errCertificateBad, errNotAdministrator,
-	errCredentialChanged, errOtherName, errNoSession, errRefused}
+var refusals = []error{errNobody, errWrong, errDisabled, errEnded, errCertificateBad, errNotAdministrator,
+	errCredentialChanged, errOtherName, errNoSession, errRefused, errNoSCRAM}
 
 // refuse turns the reason why p is not let in into the answer, and logs it.
 func (r *Registry) refuse(ctx context.Context, p auth.Principal, reason error) error {
@@ -74,28 +74,44 @@ func (r *Registry) verify(ctx context.Context, cl claim) (*auth.Grant, error) {
 	if cl.principal.Kind == auth.Person {
 		return r.verifyPerson(ctx, cl)
 	}
+	return r.admit(ctx, cl, proof{
+		accept:     func(a *account) bool { return checkToken(r.ring, cl.principal, a.hash, cl.token) },
+		credential: (*account).tokenCredential,
+	})
+}
+
+// A proof is what a client presents beside a certificate: a token, or what an
+// authentication method makes of one.
+type proof struct {
+	accept     func(*account) bool   // whether it is good for the account
+	credential func(*account) string // what to call it in a Ref
+	expires    time.Time             // when it ends; zero: never
+}
+
+// admit lets in who is as claimed: by the proof, the certificate or both.
+func (r *Registry) admit(ctx context.Context, cl claim, p proof) (*auth.Grant, error) {
 	if cl.cert != nil {
 		// First, so that a device learns nothing about other names.
-		if p, err := ca.PrincipalOf(cl.cert); err != nil || p != cl.principal {
+		if owner, err := ca.PrincipalOf(cl.cert); err != nil || owner != cl.principal {
 			return nil, errOtherName
 		}
 	}
-	a, err := r.account(ctx, cl.principal, func(a *account) bool {
-		return !cl.hasToken || checkToken(r.ring, cl.principal, a.hash, cl.token)
-	})
+	a, err := r.account(ctx, cl.principal, func(a *account) bool { return !cl.hasToken || p.accept(a) })
 	if err != nil {
 		return nil, err
 	}
-	ref := auth.Ref{Principal: cl.principal, Client: cl.client}
+	ref := auth.Ref{Principal: cl.principal, Client: cl.client, Expires: p.expires}
 	var proofs []string
 	if cl.hasToken {
-		proofs = append(proofs, a.tokenCredential())
+		proofs = append(proofs, p.credential(a))
 	}
 	if cl.cert != nil {
 		if err := r.checkCertificate(ctx, cl.principal, serialOf(cl.cert)); err != nil {
 			return nil, err
 		}
-		ref.Expires = cl.cert.NotAfter
+		if end := cl.cert.NotAfter; ref.Expires.IsZero() || end.Before(ref.Expires) {
+			ref.Expires = end
+		}
 		proofs = append(proofs, "cert:"+serialOf(cl.cert))
 	}
 	ref.Credential = strings.Join(proofs, ",")
@@ -108,7 +124,7 @@ func (r *Registry) grant(a *account, ref auth.Ref) (*auth.Grant, error) {
 		return nil, errDisabled
 	}
 	if !ref.Expires.IsZero() && !r.clock().Before(ref.Expires) {
-		return nil, errCertificateEnded
+		return nil, errEnded
 	}
 	ref.UID = a.uid
 	g, err := profile.Grant(a.profile, profile.Identity{Ref: ref, Attached: a.attached, Rules: a.rules})

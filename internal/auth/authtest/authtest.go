@@ -88,4 +88,10 @@ var clauses = []clause{
 	{"several listeners", several},
 	{"changes end", changesEnd},
 	{"broken", broken},
+	{"unknown method", unknownMethod},
+	{"password is proved", provesPassword},
+	{"unknown name runs on", unknownRunsOn},
+	{"bad proofs", badProofs},
+	{"changed during an exchange", changedExchange},
+	{"broken exchange", brokenExchange},
 }

@@ -271,6 +271,17 @@ func TestFaults(t *testing.T) {
 		"changes do not end":                  "changes end",
 		"missed changes are not told":         "broken",
 		"a failed check is wrong credentials": "broken",
+		"any method":                          "unknown method",
+		"the server proves nothing":           "password is proved",
+		"an exchange is never over":           "password is proved",
+		"unknown names end early":             "unknown name runs on",
+		"an unknown name's salt changes":      "unknown name runs on",
+		"the salt tells of a new token":       "unknown name runs on",
+		"one salt for all":                    "unknown name runs on",
+		"the last step tells unknown names":   "unknown name runs on",
+		"any proof":                           "bad proofs",
+		"CONNECT may contradict":              "bad proofs",
+		"disabled meanwhile":                  "changed during an exchange",
 	} {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()
