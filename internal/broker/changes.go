@@ -109,33 +109,49 @@ func (b *Broker) renew(conns []*conn) {
 	wg.Wait()
 }
 
-// renew replaces the grant of a connection by the present one, or ends it.
+// renew replaces the grant of a connection by the present one, or ends it. If
+// the client authenticates again meanwhile, it is the newer grant that counts,
+// and that is asked for.
 func (c *conn) renew() {
-	old := c.grant.Load()
-	ctx, cancel := context.WithTimeout(c.b.life, renewTimeout)
-	defer cancel()
-	grant, err := c.b.cfg.Verifier.Renew(ctx, old.Ref())
-	if err != nil {
-		c.end(revoked(err))
-		return
+	const attempts = 10
+	for range attempts {
+		old := c.grant.Load()
+		ctx, cancel := context.WithTimeout(c.b.life, renewTimeout)
+		grant, err := c.b.cfg.Verifier.Renew(ctx, old.Ref())
+		cancel()
+		if err != nil {
+			if c.grant.Load() != old {
+				continue
+			}
+			c.end(revoked(err))
+			return
+		}
+		if !sameClient(old, grant) {
+			c.end(ending{code: mqtt.AdministrativeAction, msg: "the client's identity has changed", urgent: true})
+			return
+		}
+		if c.swapGrant(old, grant) { // from here on it decides
+			c.renewed()
+			return
+		}
 	}
-	if grant.Principal() != old.Principal() || grant.Shared() != old.Shared() || grant.Separate() != old.Separate() || grant.Ref().Client != old.Ref().Client {
-		c.end(ending{code: mqtt.AdministrativeAction, msg: "the client's identity has changed", urgent: true})
-		return
-	}
-	c.setGrant(grant) // from here on it decides
+	c.end(ending{code: mqtt.AdministrativeAction, msg: "the client authenticates too often", urgent: true})
+}
+
+// renewed has the connection adopt a grant that was renewed.
+func (c *conn) renewed() {
 	c.out.mu.Lock()
 	defer c.out.mu.Unlock()
 	if c.out.end != nil || !c.accepted {
 		return // begin will look at the present grant
 	}
-	c.adoptLater(grant)
+	c.adoptLater()
 }
 
-// adoptLater adopts a grant without keeping the caller waiting. out.mu is held.
-func (c *conn) adoptLater(grant *auth.Grant) {
+// adoptLater adopts the grant without keeping the caller waiting. out.mu is held.
+func (c *conn) adoptLater() {
 	c.wg.Go(func() {
-		if err := c.adopt(grant); err != nil && !errors.Is(err, context.Canceled) {
+		if err := c.adopt(); err != nil && !errors.Is(err, context.Canceled) {
 			c.end(endingOf(err))
 		}
 	})
@@ -150,11 +166,12 @@ func revoked(err error) ending {
 	return e
 }
 
-// adopt brings the connection in line with a grant: it ends when the credential
+// adopt brings the connection in line with its grant: it ends when the credential
 // does, and loses the subscriptions that the grant does not allow.
-func (c *conn) adopt(grant *auth.Grant) error {
+func (c *conn) adopt() error {
 	c.turn.Lock()
 	defer c.turn.Unlock()
+	grant := c.grant.Load() // the newest, in whatever order adopters come
 	c.limitLife(grant.Ref().Expires)
 	for k, s := range c.subs {
 		if grant.AllowFilter(s.Filter) == nil {

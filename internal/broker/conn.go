@@ -47,7 +47,8 @@ type conn struct {
 	maxPacket   uint32 // largest packet from the client
 	aliasMax    int    // topic aliases the client accepts
 	problemInfo bool
-	accepted    bool // CONNACK with success was sent; guarded by out.mu
+	enhanced    *enhanced // nil: CONNECT named no authentication method
+	accepted    bool      // CONNACK with success was sent; guarded by out.mu
 
 	refusalLogged    atomic.Int64 // when a refused message was logged, in Unix seconds
 	refusalsUnlogged atomic.Int64 // since then
@@ -197,10 +198,7 @@ func (c *conn) handle(h mqtt.Header, body []byte) error {
 	case mqtt.DISCONNECT:
 		return c.disconnected(body)
 	case mqtt.AUTH:
-		if _, err := mqtt.DecodeAuth(body, c.version); err != nil {
-			return err
-		}
-		return protocolError(mqtt.ProtocolError, "auth: no authentication method was agreed on in CONNECT (4.12)")
+		return c.reauthenticate(body)
 	case mqtt.CONNECT:
 		return protocolError(mqtt.ProtocolError, "connect: must not be sent twice [MQTT-3.1.0-2]")
 	}
@@ -289,6 +287,7 @@ func (c *conn) finish() {
 	stopTimer(c.alive)
 	stopTimer(c.until)
 	c.noteDrops()
+	c.stopAuthenticating()
 	e := *c.out.end // set by stop, and never again
 	if c.sess != nil {
 		c.b.metrics.connected.Add(-1)

@@ -13,7 +13,6 @@ import (
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/mqtt"
 	"github.com/keepmq/keepmq/internal/quota"
-	"github.com/keepmq/keepmq/internal/secret"
 	"github.com/keepmq/keepmq/internal/topic"
 )
 
@@ -94,21 +93,14 @@ func (c *conn) admitClient(p *mqtt.Connect) error {
 	if c.b.isDraining() {
 		return protocolError(mqtt.ServerBusy, "the server is shutting down")
 	}
-	if p.Properties.AuthMethod.Present() {
-		return protocolError(mqtt.BadAuthenticationMethod, "authentication method: none is supported (4.12)")
-	}
 	client, assigned, err := clientID(p)
 	if err != nil {
 		return err
 	}
 	c.log = c.log.With("client", client)
+	c.clientMax = p.Properties.MaximumPacketSize.Or(mqtt.MaxPacketSize)
 	seen := c.b.changes.Load()
-	username, hasUsername := p.Username.Get()
-	grant, err := c.b.cfg.Verifier.Verify(c.ctx, auth.Credentials{
-		ClientID: client, HasUsername: hasUsername, Username: username,
-		HasPassword: p.Password != nil, Password: secret.New(string(p.Password)),
-		Certificate: c.peer.cert, ServerName: c.peer.name, Remote: c.peer.remote,
-	})
+	grant, err := c.authenticate(p, client)
 	if err != nil {
 		return err
 	}
@@ -166,7 +158,6 @@ func (c *conn) take(grant *auth.Grant, p *mqtt.Connect) error {
 	c.quota = int(limits.Get(quota.ClientInflight))
 	c.window = min(c.quota, int(p.Properties.ReceiveMaximum.Or(mqtt.DefaultReceiveMaximum)))
 	c.maxPacket = uint32(limits.Get(quota.ClientPacket))
-	c.clientMax = p.Properties.MaximumPacketSize.Or(mqtt.MaxPacketSize)
 	c.aliasMax = min(int(p.Properties.TopicAliasMaximum.Or(0)), c.b.cfg.TopicAliases)
 	c.problemInfo = p.Properties.RequestProblemInfo.Or(true)
 	return c.takeWill(grant, limits, p)
@@ -239,7 +230,7 @@ func (c *conn) begin(p *mqtt.Connect, assigned bool) error {
 		c.subs[keyOf(&s)] = s
 	}
 	grant := c.grant.Load()
-	if err := c.adopt(grant); err != nil {
+	if err := c.adopt(); err != nil {
 		return err
 	}
 	c.heard.Store(time.Now().UnixNano())
@@ -259,7 +250,7 @@ func (c *conn) begin(p *mqtt.Connect, assigned bool) error {
 	c.sendLocked(ack)
 	c.accepted = true
 	if newer := c.grant.Load(); newer != grant {
-		c.adoptLater(newer)
+		c.adoptLater()
 	}
 	c.out.wake = true
 	c.releaseLocked()
@@ -289,6 +280,12 @@ func (c *conn) capabilities(p *mqtt.Connect, assigned bool) mqtt.Properties {
 	if ka := uint16(c.keepAlive / time.Second); ka != p.KeepAlive {
 		q.ServerKeepAlive = mqtt.Some(ka)
 	}
+	if e := c.enhanced; e != nil {
+		q.AuthMethod = mqtt.Some(e.method) // [MQTT-4.12.0-5]
+		if len(e.last) > 0 {
+			q.AuthData = e.last
+		}
+	}
 	if p.Properties.RequestResponseInfo.Or(false) {
 		if info, ok := c.responseInfo(grant); ok {
 			q.ResponseInfo = mqtt.Some(info)
@@ -316,6 +313,10 @@ func (c *conn) limitLife(end time.Time) {
 	stopTimer(c.until)
 	c.until = nil
 	if !end.IsZero() {
-		c.until = time.AfterFunc(time.Until(end), func() { c.end(endExpired) })
+		c.until = time.AfterFunc(time.Until(end), func() {
+			if c.grant.Load().Ref().Expires.Equal(end) { // else it has just authenticated again
+				c.end(endExpired)
+			}
+		})
 	}
 }

@@ -99,9 +99,25 @@ func (b *Broker) limitsOf(g *auth.Grant) *quota.Limits {
 
 // setGrant has a grant decide from here on, and its limits hold.
 func (c *conn) setGrant(g *auth.Grant) {
-	c.limits.Store(c.b.limitsOf(g))
 	c.grant.Store(g)
-	c.b.limitOrg(c.tenant, g)
+	c.holdLimits(g)
+}
+
+// swapGrant is setGrant, if old decides until then.
+func (c *conn) swapGrant(old, g *auth.Grant) bool {
+	if !c.grant.CompareAndSwap(old, g) {
+		return false
+	}
+	c.holdLimits(g)
+	return true
+}
+
+// holdLimits has the limits of g hold, or of a grant that came after it.
+func (c *conn) holdLimits(g *auth.Grant) {
+	for newest := (*auth.Grant)(nil); g != newest; newest, g = g, c.grant.Load() {
+		c.limits.Store(c.b.limitsOf(g))
+		c.b.limitOrg(c.tenant, g)
+	}
 }
 
 // limitOrg tells the engine what holds for an organisation, if it does not know.

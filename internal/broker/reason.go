@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 
+	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/mqtt"
@@ -12,6 +13,9 @@ import (
 func connectCode(err error) mqtt.ReasonCode {
 	if pe := new(mqtt.Error); errors.As(err, &pe) {
 		return pe.Code
+	}
+	if errors.Is(err, auth.ErrMethod) {
+		return mqtt.BadAuthenticationMethod
 	}
 	switch errs.CodeOf(err) {
 	case errs.Unauthenticated:

@@ -82,9 +82,9 @@ func (c *conn) answerSubscribe(ack *mqtt.Suback, jobs []retainedJob) bool {
 
 // subscribeAll makes the subscriptions that are allowed and writes the answer.
 func (c *conn) subscribeAll(p *mqtt.Subscribe, ack *mqtt.Suback) ([]retainedJob, error) {
-	grant := c.grant.Load()
 	c.turn.Lock()
 	defer c.turn.Unlock()
+	grant := c.grant.Load() // under turn: whoever adopts a narrower one comes before or after
 	limits := c.limits.Load()
 	most := limits.Get(quota.ClientSubscriptions)
 	var subs []engine.Subscription

@@ -28,7 +28,7 @@ var errGone = errs.E(errs.NotFound, "this client does not exist any more")
 // Why somebody well-formed is refused. These go to the log only.
 var (
 	errDisabled          = errors.New("it or its organisation is disabled")
-	errEnded  = errors.New("the credential has ended")
+	errEnded             = errors.New("the credential has ended")
 	errCertificateBad    = errors.New("the certificate was revoked, or was not given to this device")
 	errNotAdministrator  = errors.New("the person may not act in this organisation")
 	errCredentialChanged = errors.New("the credential is no longer good")
