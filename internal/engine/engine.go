@@ -28,7 +28,8 @@ import (
 var ErrLost = errors.New("session is no longer held")
 
 // ErrQueueFull is given to a publisher when a persistent session that must get
-// the message has no room for it. The message is then kept for nobody.
+// the message has no room for it, as quota.ExceededBy tells. The message is then
+// kept for nobody.
 var ErrQueueFull = errors.New("the queue of a session is full")
 
 // ErrTakenOver is what Lost says when another Claim has taken the session.
@@ -147,10 +148,10 @@ type Entry struct {
 // A Will is a message to be published when a connection ends without DISCONNECT.
 type Will struct {
 	Session SessionID
-	Message Message       // its Expires counts from the Unix epoch on, not from a publication nobody knows yet
-	Delay   time.Duration // from the end of the connection; from Wills, no longer than the session goes on
-	Ref     auth.Ref      // who may have it published; asked again when it is due
-	Closed  time.Time     // when the connection ended; zero: it was cut by a crash
+	Message Message // its Expires counts from the Unix epoch on, not from a publication nobody knows yet
+	Delay   time.Duration
+	Ref     auth.Ref  // who may have it published; asked again when it is due
+	Closed  time.Time // when the connection ended; zero: it was cut by a crash
 }
 
 // A Claim asks for a session.
@@ -206,7 +207,10 @@ type Engine interface {
 
 	// Limit sets what an organisation may have: those limits of quota that are of
 	// an organisation and of sessions, subscriptions, queues and retained messages.
-	// Until it is called the defaults hold. What is over a limit already stays.
+	// Until it is called the defaults hold. What is over a limit already stays. What
+	// would go beyond one is refused with quota.Exceeded before anything changes: a
+	// Claim, a Subscribe, or a message, which then goes to nobody who would queue it
+	// and, if it is to be retained, to nobody at all.
 	Limit(org auth.OrgID, l quota.Limits)
 	// Stats counts what an organisation has now; "" stands for all of them.
 	Stats(ctx context.Context, org auth.OrgID) (Stats, error)
@@ -262,7 +266,7 @@ type Stats struct {
 	Persistent    int64 // of them
 	Held          int64 // of them, by a connection
 	Subscriptions int64
-	Queued        int64 // messages in queues, each counted once for each queue
+	Queued        int64 // messages in queues or about to be, each counted once for each queue
 	QueuedBytes   int64
 	Retained      int64
 	RetainedBytes int64

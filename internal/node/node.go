@@ -139,9 +139,10 @@ func (n *Node) openState(ctx context.Context) (err error) {
 	}
 	n.registry = registry.New(registry.Config{DB: n.db, Ring: n.ring, Issuer: n.ca, Log: n.log})
 	n.engine, err = embedded.Open(ctx, embedded.Options{
-		Dir:    n.folder.join("messages"),
-		Log:    n.log,
-		Sealer: n.sealer,
+		Dir:      n.folder.join("messages"),
+		Log:      n.log,
+		LimitLog: n.limitLog,
+		Sealer:   n.sealer,
 	})
 	return err
 }

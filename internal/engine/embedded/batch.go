@@ -13,6 +13,7 @@ type batch struct {
 	sequence  uint64
 	finishers []finisher
 	dirty     []*session // whose cursors are to be written
+	orgs      []*org     // whose retained messages are to be counted
 	woken     []*session
 	ended     []*session // whose queues are garbage when it is durable
 	bytes     int
@@ -25,8 +26,9 @@ func (b *batch) empty() bool {
 
 func (b *batch) reset() {
 	clear(b.dirty)
+	clear(b.orgs)
 	clear(b.ended)
-	*b = batch{finishers: b.finishers[:0], dirty: b.dirty[:0], woken: b.woken[:0], ended: b.ended[:0]}
+	*b = batch{finishers: b.finishers[:0], dirty: b.dirty[:0], orgs: b.orgs[:0], woken: b.woken[:0], ended: b.ended[:0]}
 	if cap(b.finishers) > 1<<16 {
 		b.finishers = nil
 	}
@@ -76,8 +78,8 @@ func (l *loop) refuse(b *batch) {
 // failed reports whether nothing can be kept any more.
 func (l *loop) failed() error { return l.e.health.failure() }
 
-// seal writes what stands for the whole batch: where its queues end now, and
-// how often its messages are needed.
+// seal writes what stands for the whole batch: where its queues end now, how
+// much is retained, and how often its messages are needed.
 func (l *loop) seal(b *batch) {
 	if l.failed() != nil {
 		l.refuse(b)
@@ -91,7 +93,26 @@ func (l *loop) seal(b *batch) {
 		l.value = s.cursor.append(l.value[:0])
 		b.set(l.key, l.value)
 	}
+	for _, o := range b.orgs {
+		o.dirty = false
+		l.key = orgKey(l.key[:0], keyTotals, o.id)
+		t := retainedTotals{o.retainedCount.Load(), o.retainedBytes.Load()}
+		if t == (retainedTotals{}) {
+			b.delete(l.key)
+			continue
+		}
+		l.value = t.append(l.value[:0])
+		b.set(l.key, l.value)
+	}
 	l.refs.seal(b)
+}
+
+// touchOrg has what o retains counted with the batch being built.
+func (l *loop) touchOrg(o *org) {
+	if !o.dirty {
+		o.dirty = true
+		l.building.orgs = append(l.building.orgs, o)
+	}
 }
 
 // touch has the cursor of s written with the batch being built.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/quota"
 )
 
 // claim is what Claim does.
@@ -21,7 +22,7 @@ type claim struct {
 
 // Claim takes hold of a session.
 func (e *Engine) Claim(ctx context.Context, c engine.Claim) (engine.Claimed, error) {
-	if c.Sink == nil || c.Expiry < 0 || c.Queue < 0 {
+	if c.Sink == nil || c.Expiry < 0 || c.Queue < 0 || c.QueueBytes < 0 {
 		return engine.Claimed{}, errs.E(errs.Invalid, "a claim needs a sink, and no negative limits")
 	}
 	o, err := e.org(c.ID.Owner.Org)
@@ -30,6 +31,9 @@ func (e *Engine) Claim(ctx context.Context, c engine.Claim) (engine.Claimed, err
 	}
 	if c.Queue == 0 {
 		c.Queue = e.limits.Queue
+	}
+	if c.QueueBytes == 0 {
+		c.QueueBytes = e.limits.QueueBytes
 	}
 	op := &claim{waiter: newWaiter(), Claim: c, o: o}
 	if c.Will != nil {
@@ -56,7 +60,7 @@ func (a *abandoned) run(l *loop) {
 }
 
 func (c *claim) run(l *loop) {
-	s := c.o.sessions[c.ID]
+	s := c.o.named[c.ID]
 	keeps := c.Expiry > 0 || s != nil && s.persistent
 	if err := c.refusal(l, s, keeps); err != nil {
 		c.result <- err
@@ -71,7 +75,7 @@ func (c *claim) run(l *loop) {
 		if h := s.holder.Swap(nil); h != nil {
 			// A session that ends with its connection does not go on in another.
 			ended = ended || s.expiry == 0
-			l.e.held.Add(-1)
+			c.o.held.Add(-1)
 			s.release()
 			h.sink.Lost(engine.ErrTakenOver)
 		}
@@ -85,8 +89,8 @@ func (c *claim) run(l *loop) {
 		s = newSession(c.o, c.ID, l.e.number(), c.Expiry > 0)
 		l.add(s)
 	}
-	s.expiry, s.closed, s.queue, s.uid = c.Expiry, time.Time{}, c.Queue, c.UID
-	s.limit.Store(int64(c.Queue))
+	s.expiry, s.closed, s.uid = c.Expiry, time.Time{}, c.UID
+	s.limit(int64(c.Queue), c.QueueBytes, c.EndWhenFull)
 	l.deadlines.remove(s)
 	h := &handle{s: s, sink: c.Sink}
 	c.found.Session = h
@@ -101,7 +105,7 @@ func (c *claim) run(l *loop) {
 		h.received[id] = struct{}{}
 	}
 	s.holder.Store(h)
-	l.e.held.Add(1)
+	c.o.held.Add(1)
 	c.keepWill(l)
 	if s.persistent {
 		l.store(s)
@@ -116,7 +120,8 @@ func (c *claim) run(l *loop) {
 }
 
 // refusal returns why the claim is refused, or nil. A session that is there may
-// be claimed on a full disk: how else would its queue become shorter.
+// be claimed on a full disk, and when there are too many: how else would its
+// queue become shorter.
 func (c *claim) refusal(l *loop, s *session, keeps bool) error {
 	if !keeps {
 		return nil
@@ -124,7 +129,13 @@ func (c *claim) refusal(l *loop, s *session, keeps bool) error {
 	if s != nil && s.persistent {
 		return l.failed()
 	}
-	return l.e.health.refusal()
+	if err := l.e.health.refusal(); err != nil {
+		return err
+	}
+	if most := c.o.limits.Load().Get(quota.OrgSessions); c.o.persistent.Load() >= most {
+		return quota.Exceeded(quota.OrgSessions, most)
+	}
+	return nil
 }
 
 // over reports whether a session that nobody holds has expired.
@@ -135,15 +146,16 @@ func (s *session) over(now time.Time) bool {
 // add puts a new session where it is found.
 func (l *loop) add(s *session) {
 	o := s.o
-	o.sessions[s.id] = s
+	o.named[s.id] = s
 	if s.persistent {
 		o.numbered[s.number] = s
+		o.persistent.Add(1)
 	}
 	if s.next = o.owners[s.id.Owner]; s.next != nil {
 		s.next.prev = s
 	}
 	o.owners[s.id.Owner] = s
-	l.e.sessions.Add(1)
+	o.sessions.Add(1)
 }
 
 // store writes the record of a session.
@@ -151,7 +163,10 @@ func (l *loop) store(s *session) {
 	s.mu.Lock()
 	sent := s.sent
 	s.mu.Unlock()
-	r := sessionRecord{id: s.id, uid: s.uid, expiry: s.expiry, queue: s.queue, held: s.holder.Load() != nil, closed: s.closed, sent: sent}
+	r := sessionRecord{
+		id: s.id, uid: s.uid, expiry: s.expiry, queue: s.most.Load(), queueBytes: s.mostBytes.Load(),
+		endWhenFull: s.endWhenFull.Load(), held: s.holder.Load() != nil, closed: s.closed, sent: sent,
+	}
 	l.key = numberKey(l.key[:0], keySession, s.o.id, s.number)
 	l.value = r.append(l.value[:0])
 	l.building.set(l.key, l.value)
@@ -163,10 +178,12 @@ func (l *loop) end(s *session) {
 	for _, sub := range s.subs {
 		o.removeSub(sub)
 	}
-	l.e.subs.Add(-int64(len(s.subs)))
-	l.e.sessions.Add(-1)
-	l.e.queued.Add(-s.cursor.count)
-	delete(o.sessions, s.id)
+	s.noteRefusals()
+	o.subs.Add(-int64(len(s.subs)))
+	o.sessions.Add(-1)
+	o.queued.Add(-s.cursor.count)
+	o.queuedBytes.Add(-s.cursor.bytes)
+	delete(o.named, s.id)
 	delete(o.numbered, s.number)
 	switch {
 	case s.prev != nil:
@@ -186,6 +203,7 @@ func (l *loop) end(s *session) {
 	if !s.persistent {
 		return
 	}
+	o.persistent.Add(-1)
 	for _, kind := range [...]byte{keySession, keyCursor} {
 		l.key = numberKey(l.key[:0], kind, o.id, s.number)
 		l.building.delete(l.key)
@@ -236,7 +254,8 @@ func (l *loop) let(h *handle, c engine.Close) (kept bool) {
 	s := h.s
 	now := l.e.now()
 	s.holder.Store(nil)
-	l.e.held.Add(-1)
+	s.o.held.Add(-1)
+	s.noteRefusals()
 	kept = l.closeWill(s.id, c.KeepWill, now)
 	s.release()
 	if !s.persistent || c.Expiry <= 0 {
@@ -254,12 +273,12 @@ func (l *loop) let(h *handle, c engine.Close) (kept bool) {
 // crash.
 func (l *loop) letGo() {
 	l.e.orgs.Range(func(_, v any) bool {
-		for _, s := range v.(*org).sessions {
+		for _, s := range v.(*org).named {
 			h := s.holder.Swap(nil)
 			if h == nil {
 				continue
 			}
-			l.e.held.Add(-1)
+			s.o.held.Add(-1)
 			s.release()
 			if s.persistent {
 				s.closed = l.e.now()

@@ -28,7 +28,7 @@ func (e *Engine) Drop(ctx context.Context, owner auth.Principal) error {
 // failure the caller learns that a restart may bring them back.
 func (d *drop) run(l *loop) {
 	if d.owner.Kind == auth.AnyKind {
-		for _, s := range d.o.sessions {
+		for _, s := range d.o.named {
 			l.drop(s)
 		}
 		d.all(l)
@@ -55,17 +55,21 @@ func (d *drop) all(l *loop) {
 	}
 	l.refs.forget(d.o.id)
 	d.o.drops.Add(1)
-	d.o.retained.Lock()
-	clear(d.o.retained.pending)
-	d.o.retained.Unlock()
-	l.e.retained.stale()
+	l.dropRetained(d.o)
 	d.o.sealer.Store(nil) // the key may be gone
+}
+
+func (d *drop) finish(l *loop, err error) {
+	if d.owner.Kind == auth.AnyKind {
+		d.o.droppedRetained()
+	}
+	d.waiter.finish(l, err)
 }
 
 // drop ends a session and tells its holder.
 func (l *loop) drop(s *session) {
 	if h := s.holder.Swap(nil); h != nil {
-		l.e.held.Add(-1)
+		s.o.held.Add(-1)
 		h.sink.Lost(engine.ErrDropped)
 	}
 	l.end(s)

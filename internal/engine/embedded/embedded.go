@@ -39,6 +39,7 @@ import (
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/quota"
 )
 
 // Options say where an Engine keeps its data and with what.
@@ -51,15 +52,16 @@ type Options struct {
 	// again after the organisation was dropped.
 	Sealer func(ctx context.Context, org auth.OrgID) (Sealer, error)
 
-	Log    *slog.Logger
-	Now    func() time.Time // nil: time.Now
-	Limits Limits
+	Log      *slog.Logger
+	LimitLog *quota.Log       // nil: nobody looks which sessions reached a limit
+	Now      func() time.Time // nil: time.Now
+	Limits   Limits
 }
 
 // Limits bound what an Engine uses. A zero stands for the default.
 type Limits struct {
 	Queue      int   // messages a session's queue may hold if its Claim does not say; 10,000
-	QueueBytes int64 // bytes a session's queue may hold; 64 MiB
+	QueueBytes int64 // bytes a session's queue may hold if its Claim does not say; 64 MiB
 	Pending    int   // bytes waiting to be committed before Publish blocks; 32 MiB
 	Cache      int64 // bytes of the store's block cache; 64 MiB
 	Recent     int64 // bytes of messages kept in memory for sessions that keep up; 64 MiB
@@ -87,12 +89,14 @@ func (l Limits) orDefault() Limits {
 
 // An Engine is the embedded engine.
 type Engine struct {
-	sealer func(ctx context.Context, org auth.OrgID) (Sealer, error)
-	dir    string
-	fs     vfs.FS
-	log    *slog.Logger
-	now    func() time.Time
-	limits Limits
+	sealer   func(ctx context.Context, org auth.OrgID) (Sealer, error)
+	dir      string
+	fs       vfs.FS
+	log      *slog.Logger
+	limitLog *quota.Log
+	now      func() time.Time
+	limits   Limits
+	defaults quota.Limits // of an organisation that Limit was not called for
 
 	db      *pebble.DB
 	loop    *loop
@@ -102,9 +106,6 @@ type Engine struct {
 	orgs    sync.Map // auth.OrgID → *org
 	numbers atomic.Uint64
 	recent  atomic.Int64 // bytes in all tails
-
-	sessions, held, subs, queued atomic.Int64
-	retained                     retainedCount
 
 	readers readers
 
@@ -120,7 +121,8 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	if o.Sealer == nil || o.Log == nil || o.Dir == "" {
 		return nil, errors.New("open message store: a folder, a sealer and a log are needed")
 	}
-	e := &Engine{sealer: o.Sealer, dir: o.Dir, fs: o.FS, log: o.Log, now: o.Now, limits: o.Limits.orDefault()}
+	e := &Engine{sealer: o.Sealer, dir: o.Dir, fs: o.FS, log: o.Log, limitLog: o.LimitLog, now: o.Now,
+		limits: o.Limits.orDefault(), defaults: quota.Defaults()}
 	if e.fs == nil {
 		e.fs = vfs.Default
 	}
@@ -156,27 +158,6 @@ func (e *Engine) Close() error {
 // Health returns nil, or why the engine refuses to keep anything now: an error
 // that is ErrDiskFull or ErrFailed.
 func (e *Engine) Health() error { return e.health.refusal() }
-
-// Stats counts what is there now.
-func (e *Engine) Stats(ctx context.Context, org auth.OrgID) (engine.Stats, error) {
-	s := engine.Stats{
-		Sessions:      e.sessions.Load(),
-		Held:          e.held.Load(),
-		Subscriptions: e.subs.Load(),
-		Queued:        e.queued.Load(),
-		Err:           e.Health(),
-	}
-	if errors.Is(s.Err, engine.ErrFailed) {
-		return s, nil
-	}
-	done, err := e.read()
-	if err != nil {
-		return s, err
-	}
-	defer done()
-	s.Retained, err = e.retained.get(ctx, e)
-	return s, err
-}
 
 // read begins reading the store, which is not closed until done is called.
 func (e *Engine) read() (done func(), err error) {

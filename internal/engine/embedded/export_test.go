@@ -2,9 +2,12 @@ package embedded
 
 import (
 	"fmt"
+	"maps"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/keepmq/keepmq/internal/auth"
 )
 
 // CheckStore checks what must be true of the store in a folder whenever its
@@ -26,6 +29,7 @@ func CheckStore(fs vfs.FS, dir string) error {
 	entries := map[uint64]cursor{} // counted
 	stored, counted := map[uint64]bool{}, map[uint64]uint64{}
 	needed := map[uint64]uint64{}
+	retained, totals := map[auth.OrgID]retainedTotals{}, map[auth.OrgID]retainedTotals{}
 	for it.First(); it.Valid(); it.Next() {
 		if it.Key()[1] == keyMeta || it.Key()[1] == keyExpiry {
 			continue
@@ -49,6 +53,17 @@ func CheckStore(fs vfs.FS, dir string) error {
 			if counted[k.number], err = parseNumber(it.Value()); err != nil {
 				return err
 			}
+		case keyRetained:
+			rec, err := parseSealed(it.Value())
+			if err != nil {
+				return err
+			}
+			t := retained[k.org]
+			retained[k.org] = retainedTotals{t.count + 1, t.bytes + retainedSize(string(k.rest), rec.sealed)}
+		case keyTotals:
+			if totals[k.org], err = parseTotals(it.Value()); err != nil {
+				return err
+			}
 		case keyQueue:
 			o, e, err := parseQueued(it)
 			if err != nil {
@@ -69,6 +84,9 @@ func CheckStore(fs vfs.FS, dir string) error {
 	}
 	if err := it.Error(); err != nil {
 		return err
+	}
+	if !maps.Equal(retained, totals) {
+		return fmt.Errorf("retained %v, counted %v", retained, totals)
 	}
 	for n, c := range entries {
 		if !sessions[n] {
@@ -103,4 +121,16 @@ func CheckStore(fs vfs.FS, dir string) error {
 		}
 	}
 	return nil
+}
+
+// SessionRecord1 returns a stored session as the first format had it.
+func SessionRecord1(record []byte) []byte {
+	s, err := parseSession(record)
+	if err != nil {
+		panic(err)
+	}
+	s.queueBytes, s.endWhenFull = 0, false
+	b := s.append(nil)
+	b[0] = 1
+	return b[:len(b)-1]
 }

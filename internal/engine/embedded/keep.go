@@ -78,6 +78,7 @@ func (p *publication) keep(l *loop) {
 		t := &p.kept[i]
 		if t.s.gone {
 			t.s.unreserve(p.size)
+			p.o.unreserve(1, p.size)
 			p.offsets = append(p.offsets, 0)
 			continue
 		}
@@ -103,7 +104,6 @@ func (l *loop) queueEntry(s *session, e *entryRecord) engine.Offset {
 	s.cursor.next++
 	s.cursor.count++
 	s.cursor.bytes += e.size
-	s.o.e.queued.Add(1)
 	l.touch(s)
 	l.key = queueKey(l.key[:0], s.o.id, s.number, offset)
 	l.value = e.append(l.value[:0])
@@ -133,8 +133,10 @@ func (p *publication) keepRetained(l *loop) {
 	l.key = retainedKey(l.key[:0], p.o.id, p.topic.String())
 	if len(p.message.Payload) == 0 {
 		l.building.delete(l.key) // [MQTT-3.3.1-6]
+		l.storeRetained(p.o, p.slot, 0, 0)
 		return
 	}
+	l.storeRetained(p.o, p.slot, p.retainedSize(), p.expires)
 	r := sealedRecord{message: p.number, expires: p.expires, sealed: p.sealed}
 	l.value = r.append(l.value[:0])
 	l.building.set(l.key, l.value)
@@ -148,8 +150,8 @@ func (p *publication) finish(l *loop, err error) {
 		if p.o.retained.pending[p.topic.String()] == p {
 			delete(p.o.retained.pending, p.topic.String())
 		}
+		p.o.retained.leave(p.topic.String(), p.slot)
 		p.o.retained.Unlock()
-		p.o.e.retained.stale()
 	}
 	if err == nil {
 		p.show(l)

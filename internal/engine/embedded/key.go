@@ -25,6 +25,7 @@ const (
 	keyQueue    byte = 'q' // org, session, offset
 	keyRetained byte = 'r' // org, topic
 	keySub      byte = 's' // org, session, group, filter
+	keyTotals   byte = 't' // org: how much it retains
 	keyClosed   byte = 'v' // as keyWill: when the will's connection ended
 	keyWill     byte = 'w' // org, owner, client
 	keyExpiry   byte = 'x' // time, then the kind and the rest of the key that expires
@@ -33,7 +34,7 @@ const (
 // orgKinds are the kinds of keys that belong to an organisation.
 var orgKinds = [...]byte{
 	keyCursor, keyGarbage, keyReceived, keyMessage, keyRefs, keySession,
-	keyQueue, keyRetained, keySub, keyClosed, keyWill,
+	keyQueue, keyRetained, keySub, keyTotals, keyClosed, keyWill,
 }
 
 func metaKey(name string) []byte {
@@ -110,7 +111,7 @@ func parseKey(key []byte) (parsedKey, error) {
 	k := parsedKey{kind: r.byte()}
 	k.org = auth.OrgID(r.take(int(r.byte())))
 	switch k.kind {
-	case keyRetained, keyClosed, keyWill:
+	case keyRetained, keyTotals, keyClosed, keyWill:
 	default:
 		k.number = r.uint64()
 	}

@@ -18,6 +18,7 @@ func (e *Engine) load(ctx context.Context) error {
 		kind byte
 		load func(k parsedKey, v []byte) error
 	}{
+		{keyTotals, l.loadTotals},
 		{keySession, l.loadSession},
 		{keyCursor, l.loadCursor},
 		{keySub, l.loadSub},
@@ -70,6 +71,18 @@ func (e *Engine) each(ctx context.Context, kind byte, fn func(k parsedKey, v []b
 	return nil
 }
 
+func (l *loop) loadTotals(k parsedKey, v []byte) error {
+	o, err := l.e.org(k.org)
+	if err != nil {
+		return err
+	}
+	t, err := parseTotals(v)
+	o.retainedCount.Store(t.count)
+	o.retainedBytes.Store(t.bytes)
+	o.retained.count, o.retained.bytes = t.count, t.bytes
+	return err
+}
+
 func (l *loop) loadSession(k parsedKey, v []byte) error {
 	r, err := parseSession(v)
 	if err != nil {
@@ -79,11 +92,15 @@ func (l *loop) loadSession(k parsedKey, v []byte) error {
 	if err != nil {
 		return err
 	}
-	if r.id.Owner.Org != k.org || o.sessions[r.id] != nil {
+	if r.id.Owner.Org != k.org || o.named[r.id] != nil {
 		return fmt.Errorf("%w: the session is another's", errRecord)
 	}
 	s := newSession(o, r.id, k.number, true)
-	s.uid, s.expiry, s.closed, s.queue, s.sent = r.uid, r.expiry, r.closed, r.queue, r.sent
+	s.uid, s.expiry, s.closed, s.sent = r.uid, r.expiry, r.closed, r.sent
+	if r.queueBytes == 0 {
+		r.queueBytes = l.e.limits.QueueBytes // written before it was the session's
+	}
+	s.limit(r.queue, r.queueBytes, r.endWhenFull)
 	if r.held {
 		// It was cut by the crash. Whatever is in its queue may have been sent.
 		s.closed, s.sent = l.e.now(), ^engine.Offset(0)
@@ -179,8 +196,8 @@ func (l *loop) resume(s *session) {
 	s.low = s.cursor.low
 	s.count.Store(s.cursor.count)
 	s.bytes.Store(s.cursor.bytes)
-	s.limit.Store(int64(s.queue))
-	l.e.queued.Add(s.cursor.count)
+	s.o.queued.Add(s.cursor.count)
+	s.o.queuedBytes.Add(s.cursor.bytes)
 	if s.expiry == 0 {
 		l.end(s)
 		return

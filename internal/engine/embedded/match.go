@@ -112,14 +112,24 @@ func (t *target) merge(s *sub) {
 	}
 }
 
+// How a member of a group gets a message.
+type way byte
+
+const (
+	toNobody way = iota
+	toHolder     // at once
+	toQueue      // the queue's room is reserved
+)
+
 // choose picks the member that gets a message, in turn: one that is held if
-// there is one, otherwise one whose queue has room. full reports that members
-// would have kept it but had no room. The queue's room is reserved.
-func (g *group) choose(m *engine.Message, from *session, size int64) (t target, kept, ok, full bool) {
+// there is one, otherwise one whose queue has room. If there is none, and
+// members would have kept it, why says what the first of them has no room for.
+func (g *group) choose(m *engine.Message, from *session, size int64) (t target, how way, why fullness) {
 	members := *g.members.Load()
 	if len(members) == 0 {
-		return t, false, false, false
+		return t, toNobody, fullNot
 	}
+	var full target
 	first := int(g.turn.Add(1)) % len(members)
 	for _, held := range [...]bool{true, false} {
 		for i := range members {
@@ -130,15 +140,18 @@ func (g *group) choose(m *engine.Message, from *session, size int64) (t target, 
 			t = s.target()
 			if min(m.QoS, t.qos) == 0 || !s.s.persistent {
 				if held {
-					return t, false, true, false
+					return t, toHolder, fullNot
 				}
 				continue
 			}
-			if s.s.reserve(size) {
-				return t, true, true, false
+			f := s.s.reserve(size)
+			if f == fullNot {
+				return t, toQueue, fullNot
 			}
-			full = true
+			if why == fullNot {
+				full, why = t, f
+			}
 		}
 	}
-	return target{}, false, false, full
+	return full, toNobody, why
 }

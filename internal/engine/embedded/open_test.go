@@ -39,7 +39,7 @@ func TestNewerFormat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := db.Set([]byte("\x01aformat"), binary.BigEndian.AppendUint64(nil, 2), pebble.Sync); err != nil {
+	if err := db.Set([]byte("\x01aformat"), binary.BigEndian.AppendUint64(nil, 3), pebble.Sync); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(); err != nil {

@@ -3,7 +3,6 @@ package embedded
 import (
 	"context"
 	"fmt"
-	"sync"
 	"sync/atomic"
 
 	"github.com/keepmq/keepmq/internal/auth"
@@ -21,13 +20,15 @@ type org struct {
 	sealer atomic.Pointer[Sealer]
 	drops  atomic.Int64 // how often all of it was dropped
 	limits atomic.Pointer[quota.Limits]
+	totals
 
 	// Of the loop.
-	sessions map[engine.SessionID]*session
+	named    map[engine.SessionID]*session
 	numbered map[uint64]*session         // persistent ones
 	owners   map[auth.Principal]*session // the first of a list
 	groups   map[groupName]*group
 	wills    map[engine.SessionID]will
+	dirty    bool // what it retains is to be counted with the batch
 
 	retained overlay
 }
@@ -61,15 +62,17 @@ type group struct {
 }
 
 func newOrg(e *Engine, id auth.OrgID) *org {
-	return &org{
+	o := &org{
 		e: e, id: id,
-		sessions: map[engine.SessionID]*session{},
+		named:    map[engine.SessionID]*session{},
 		numbered: map[uint64]*session{},
 		owners:   map[auth.Principal]*session{},
 		groups:   map[groupName]*group{},
 		wills:    map[engine.SessionID]will{},
-		retained: overlay{pending: map[string]*publication{}},
+		retained: overlay{pending: map[string]*publication{}, slots: map[string]*slot{}},
 	}
+	o.limits.Store(&e.defaults)
+	return o
 }
 
 // seal returns the organisation's sealer.
@@ -189,10 +192,4 @@ func without[T comparable](list []T, v T) []T {
 		}
 	}
 	return next
-}
-
-// overlay holds the retained messages that are not committed yet.
-type overlay struct {
-	sync.Mutex // guards pending, and the order in which publications of retained messages reach the loop
-	pending    map[string]*publication
 }

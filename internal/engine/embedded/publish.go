@@ -25,6 +25,7 @@ type publication struct {
 	topic    topic.Name
 	packetID uint16 // to be recorded; 0: none
 
+	slot    *slot           // with retains
 	message *engine.Message // a copy, if somebody needs one from memory; nil otherwise
 	sealed  []byte
 	kept    []target // sessions that queue it; room is reserved in each
@@ -127,7 +128,7 @@ func (o *org) pass(h *handle, to *match, m *engine.Message) {
 		from = h.s
 	}
 	for _, g := range to.groups {
-		if t, _, ok, _ := g.choose(m, from, 0); ok {
+		if t, how, _ := g.choose(m, from, 0); how == toHolder {
 			t.deliver(m)
 		}
 	}
@@ -162,29 +163,32 @@ func (p *publication) address(to *match, m *engine.Message) error {
 		}
 	}
 	for i := range p.kept {
-		if !p.kept[i].s.reserve(p.size) {
+		s := p.kept[i].s
+		if why := s.reserve(p.size); why != fullNot {
 			p.kept = p.kept[:i]
-			p.unreserve()
-			return errQueueFull()
+			p.unreserveSessions()
+			return s.refuse(why)
 		}
 	}
 	for _, g := range to.groups {
-		t, kept, ok, full := g.choose(m, from, p.size)
+		t, how, why := g.choose(m, from, p.size)
 		switch {
-		case kept:
+		case how == toQueue:
 			p.kept = append(p.kept[:len(p.kept):len(p.kept)], t)
-		case ok:
+		case how == toHolder:
 			p.more = append(p.more[:len(p.more):len(p.more)], t)
-		case full:
-			p.unreserve()
-			return errQueueFull()
+		case why != fullNot:
+			p.unreserveSessions()
+			return t.s.refuse(why)
+		}
+	}
+	if n := int64(len(p.kept)); n > 0 {
+		if err := p.o.reserve(n, p.size); err != nil {
+			p.unreserveSessions()
+			return err
 		}
 	}
 	return nil
-}
-
-func errQueueFull() error {
-	return errs.Wrap(errs.Exhausted, engine.ErrQueueFull, "the queue of a receiver is full")
 }
 
 // split reports whether a persistent session gets the message at QoS 0.
@@ -197,7 +201,13 @@ func (p *publication) split() bool {
 	return false
 }
 
+// unreserve gives back the room that address has reserved.
 func (p *publication) unreserve() {
+	p.o.unreserve(int64(len(p.kept)), p.size)
+	p.unreserveSessions()
+}
+
+func (p *publication) unreserveSessions() {
 	for i := range p.kept {
 		p.kept[i].s.unreserve(p.size)
 	}
@@ -234,11 +244,31 @@ func (p *publication) prepare(ctx context.Context, m *engine.Message) error {
 		p.sealed = s.Seal(make([]byte, 0, len(*plain)+64), *plain, additional(sealMessage, p.o.id, p.number))
 		plaintexts.Put(plain)
 	}
+	if p.retains {
+		if err := p.reserveRetained(ctx, len(m.Payload) > 0); err != nil {
+			e.loop.readmit(p.cost)
+			return err
+		}
+	}
 	if p.retains || p.packetID != 0 || p.heldTarget() {
 		p.message = cloneMessage(m)
 	}
 	return nil
 }
+
+// reserveRetained makes room for the retained message: before anybody gets it,
+// for what is refused to its publisher goes to nobody.
+func (p *publication) reserveRetained(ctx context.Context, stays bool) (err error) {
+	if p.slot, err = p.o.enter(ctx, p.topic.String()); err != nil || !stays {
+		return err
+	}
+	if err = p.o.reserveRetained(p.slot, p.retainedSize()); err != nil {
+		p.o.leave(p.topic.String(), p.slot)
+	}
+	return err
+}
+
+func (p *publication) retainedSize() int64 { return retainedSize(p.topic.String(), p.sealed) }
 
 // heldTarget reports whether a session that queues the message is held, and so
 // will read it at once.
@@ -266,6 +296,7 @@ func (p *publication) send() {
 	if p.retains {
 		if !ok {
 			delete(p.o.retained.pending, p.topic.String())
+			p.o.retained.leave(p.topic.String(), p.slot)
 		}
 		p.o.retained.Unlock()
 	}

@@ -273,7 +273,7 @@ func (l *loop) remove(s *session, o engine.Offset, m meta) {
 	l.unkeep(s, l.key, m)
 	s.cursor.count--
 	s.count.Add(-1)
-	s.o.e.queued.Add(-1)
+	s.o.queued.Add(-1)
 	if s.removed == nil {
 		s.removed = map[engine.Offset]struct{}{}
 	}
@@ -296,6 +296,7 @@ func (l *loop) unkeep(s *session, key []byte, m meta) {
 	}
 	s.cursor.bytes -= m.size
 	s.bytes.Add(-m.size)
+	s.o.queuedBytes.Add(-m.size)
 }
 
 // release is what Release does.

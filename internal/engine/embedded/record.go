@@ -15,6 +15,9 @@ import (
 // version beside the old one.
 const recordVersion = 1
 
+// sessionVersion is the version of a sessionRecord. Version 1 has no queueBytes.
+const sessionVersion = 2
+
 var errRecord = errors.New("stored record is damaged")
 
 // A reader reads the fields of a stored record. After the first mistake it
@@ -95,10 +98,15 @@ func (r *reader) bytes() []byte {
 
 func (r *reader) text() string { return string(r.bytes()) }
 
-func (r *reader) version() {
-	if v := r.byte(); v != recordVersion && r.err == nil {
+func (r *reader) version() { r.upto(recordVersion) }
+
+// upto reads a version that may be one of several.
+func (r *reader) upto(latest byte) byte {
+	v := r.byte()
+	if (v < recordVersion || v > latest) && r.err == nil {
 		r.fail(fmt.Sprintf("version %d is not known", v))
 	}
+	return v
 }
 
 func (r *reader) end() error {
@@ -140,35 +148,48 @@ type sessionRecord struct {
 	id     engine.SessionID
 	uid    string // of the owner that claimed it
 	expiry time.Duration
-	queue  int           // messages it may hold
 	held   bool          // a connection has it, or had it at the crash
 	closed time.Time     // when the last connection ended
 	sent   engine.Offset // entries up to here may have been sent
+
+	queue, queueBytes int64 // what its queue may hold; queueBytes 0: it was not recorded
+	endWhenFull       bool
 }
 
+const (
+	sessionHeld        = 1
+	sessionEndWhenFull = 2
+)
+
 func (s *sessionRecord) append(dst []byte) []byte {
-	dst = append(dst, recordVersion)
+	dst = append(dst, sessionVersion)
 	dst = appendPrincipal(dst, s.id.Owner)
 	dst = appendText(dst, s.id.Client)
 	dst = appendText(dst, s.uid)
 	dst = binary.AppendUvarint(dst, uint64(s.expiry))
 	dst = binary.AppendUvarint(dst, uint64(s.queue))
-	dst = append(dst, flag(s.held, 1))
+	dst = append(dst, flag(s.held, sessionHeld)|flag(s.endWhenFull, sessionEndWhenFull))
 	dst = binary.AppendUvarint(dst, uint64(millis(s.closed)))
-	return binary.AppendUvarint(dst, uint64(s.sent))
+	dst = binary.AppendUvarint(dst, uint64(s.sent))
+	return binary.AppendUvarint(dst, uint64(s.queueBytes))
 }
 
 func parseSession(b []byte) (s sessionRecord, err error) {
 	r := reader{b: b}
-	r.version()
+	version := r.upto(sessionVersion)
 	s.id.Owner = r.principal()
 	s.id.Client = r.text()
 	s.uid = r.text()
 	s.expiry = time.Duration(r.int64())
-	s.queue = int(r.int64())
-	s.held = r.byte()&1 != 0
+	s.queue = r.int64()
+	f := r.byte()
+	s.held = f&sessionHeld != 0
 	s.closed = fromMillis(r.int64())
 	s.sent = engine.Offset(r.uvarint())
+	if version >= 2 {
+		s.endWhenFull = f&sessionEndWhenFull != 0
+		s.queueBytes = r.int64()
+	}
 	return s, r.end()
 }
 
@@ -196,6 +217,22 @@ func parseCursor(b []byte) (c cursor, err error) {
 	c.count = r.int64()
 	c.bytes = r.int64()
 	return c, r.end()
+}
+
+// retainedTotals are how many retained messages an organisation has, and how
+// many bytes in them.
+type retainedTotals struct{ count, bytes int64 }
+
+func (t *retainedTotals) append(dst []byte) []byte {
+	dst = binary.AppendUvarint(append(dst, recordVersion), uint64(t.count))
+	return binary.AppendUvarint(dst, uint64(t.bytes))
+}
+
+func parseTotals(b []byte) (t retainedTotals, err error) {
+	r := reader{b: b}
+	r.version()
+	t.count, t.bytes = r.int64(), r.int64()
+	return t, r.end()
 }
 
 // An entryRecord is a stored queue entry.

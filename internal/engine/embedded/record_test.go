@@ -44,7 +44,8 @@ func records(t testing.TB) map[string]struct {
 		again  func([]byte) ([]byte, error)
 	}
 	p := auth.Principal{Org: "abc123", Kind: auth.User, ID: "u"}
-	session := sessionRecord{id: engine.SessionID{Owner: p, Client: "c"}, expiry: engine.Forever, queue: 5, held: true, closed: time.UnixMilli(9), sent: 7}
+	session := sessionRecord{id: engine.SessionID{Owner: p, Client: "c"}, expiry: engine.Forever, queue: 5, held: true, closed: time.UnixMilli(9), sent: 7, queueBytes: 6, endWhenFull: true}
+	totals := retainedTotals{1 << 40, 1 << 50}
 	cur := cursor{next: 1 << 40, low: 3, count: 4, bytes: 5}
 	entry := entryRecord{meta: meta{message: 1 << 60, inline: true, size: 10, expires: 11}, qos: 2, retain: true, ids: []uint32{1, 1 << 28}, sealed: []byte("sealed")}
 	sealed := sealedRecord{message: 9, expires: 8, sealed: []byte("sealed")}
@@ -52,6 +53,10 @@ func records(t testing.TB) map[string]struct {
 	return map[string]format{
 		"session": {session.append(nil), func(b []byte) ([]byte, error) {
 			r, err := parseSession(b)
+			return r.append(nil), err
+		}},
+		"totals": {totals.append(nil), func(b []byte) ([]byte, error) {
+			r, err := parseTotals(b)
 			return r.append(nil), err
 		}},
 		"cursor": {cur.append(nil), func(b []byte) ([]byte, error) {
@@ -94,7 +99,7 @@ func records(t testing.TB) map[string]struct {
 				return nil, err
 			}
 			switch k.kind {
-			case keyRetained, keyClosed, keyWill:
+			case keyRetained, keyTotals, keyClosed, keyWill:
 				return append(orgKey(nil, k.kind, k.org), k.rest...), nil
 			}
 			return append(numberKey(nil, k.kind, k.org, k.number), k.rest...), nil

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -150,48 +148,3 @@ func retainedRange(id auth.OrgID, f topic.Filter) (lower, upper []byte) {
 }
 
 func expired(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }
-
-// retainedCount counts the retained messages when it is asked to, and not again
-// while nothing changes.
-type retainedCount struct {
-	changes atomic.Int64
-
-	mu    sync.Mutex // guards what follows
-	count int64
-	asOf  int64 // changes before it was counted; 0: never counted
-}
-
-func (c *retainedCount) stale() { c.changes.Add(1) }
-
-func (c *retainedCount) get(ctx context.Context, e *Engine) (int64, error) {
-	asOf := c.changes.Load() + 1
-	c.mu.Lock()
-	count, fresh := c.count, c.asOf == asOf
-	c.mu.Unlock()
-	if fresh {
-		return count, nil
-	}
-	n, err := countRetained(ctx, e)
-	if err != nil {
-		return 0, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.count, c.asOf = n, asOf
-	return n, nil
-}
-
-func countRetained(ctx context.Context, e *Engine) (n int64, err error) {
-	prefix := kindKey(nil, keyRetained)
-	it, err := e.db.NewIterWithContext(ctx, &pebble.IterOptions{LowerBound: prefix, UpperBound: prefixEnd(prefix)})
-	if err != nil {
-		return 0, fmt.Errorf("count retained messages: %w", err)
-	}
-	for it.First(); it.Valid() && ctx.Err() == nil; it.Next() {
-		n++
-	}
-	if err := it.Close(); err != nil {
-		return 0, fmt.Errorf("count retained messages: %w", err)
-	}
-	return n, ctx.Err()
-}

@@ -177,7 +177,7 @@ func (c *scan) decide(l *loop, name string, found *keptMessage) {
 	case m.number == 0 || m.expires != 0 && m.expires <= millis(l.e.now()):
 	case qos == 0:
 		c.became.Direct++
-	case c.became.LeftOut > 0 || !s.reserve(m.size):
+	case c.became.LeftOut > 0 || !s.hasRoom(m.size):
 		c.became.LeftOut++
 	default:
 		e := entryRecord{qos: qos, retain: true, ids: c.ids, sealed: m.sealed}

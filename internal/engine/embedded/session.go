@@ -19,14 +19,15 @@ type session struct {
 	holder atomic.Pointer[handle] // written by the loop; nil: nobody
 
 	// What the queue holds, with what publishers have reserved.
-	count, bytes atomic.Int64
-	limit        atomic.Int64 // messages
+	count, bytes    atomic.Int64
+	most, mostBytes atomic.Int64
+	endWhenFull     atomic.Bool // no message is refused for want of room: the session ends
+	refused         refusals
 
 	// Of the loop.
 	uid        string // of the owner that claimed it
 	expiry     time.Duration
 	closed     time.Time
-	queue      int
 	subs       map[subName]*sub
 	received   map[uint16]struct{}
 	cursor     cursor
@@ -66,20 +67,34 @@ func newSession(o *org, id engine.SessionID, number uint64, persistent bool) *se
 	return &session{id: id, o: o, number: number, persistent: persistent, deadline: -1, cursor: cursor{next: 1, low: 1}, low: 1}
 }
 
-// reserve makes room in the queue, or reports that there is none.
-func (s *session) reserve(size int64) bool {
-	n, b := s.count.Add(1), s.bytes.Add(size)
-	if n <= s.limit.Load() && b <= s.o.e.limits.QueueBytes {
-		return true
-	}
-	s.unreserve(size)
-	return false
+// limit sets what the queue may hold.
+func (s *session) limit(messages, bytes int64, endWhenFull bool) {
+	s.most.Store(messages)
+	s.mostBytes.Store(bytes)
+	s.endWhenFull.Store(endWhenFull)
+}
+
+// reserve makes room in the queue, or reports why there is none.
+func (s *session) reserve(size int64) fullness {
+	return full(&s.count, &s.bytes, 1, size, s.most.Load(), s.mostBytes.Load())
 }
 
 // unreserve gives room back.
 func (s *session) unreserve(size int64) {
 	s.count.Add(-1)
 	s.bytes.Add(-size)
+}
+
+// hasRoom reserves room for one message, in the session and its organisation.
+func (s *session) hasRoom(size int64) bool {
+	if s.reserve(size) != fullNot {
+		return false
+	}
+	if s.o.reserve(1, size) != nil {
+		s.unreserve(size)
+		return false
+	}
+	return true
 }
 
 // visible makes an entry, which is durable now, readable.

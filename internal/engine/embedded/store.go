@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -8,12 +9,15 @@ import (
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/keepmq/keepmq/internal/auth"
 )
 
 // storeFormat is the version of all that is in a folder. It is raised when a
 // version of keys or records is added, so that an older KeepMQ refuses the
-// folder rather than overlook what it does not know.
-const storeFormat = 1
+// folder rather than overlook what it does not know. Format 2 has what the
+// queue of a session may hold in bytes, and how much each organisation retains.
+const storeFormat = 2
 
 // pebbleFormat is the version of Pebble's own files. It is raised on purpose,
 // not by an upgrade of the library.
@@ -95,6 +99,11 @@ func (e *Engine) beginEpoch() error {
 	}
 	b := e.db.NewBatch()
 	defer b.Close()
+	if format < 2 {
+		if err := e.countRetained(b); err != nil {
+			return err
+		}
+	}
 	for name, v := range map[string]uint64{"format": storeFormat, "epoch": epoch} {
 		if err := b.Set(metaKey(name), binary.BigEndian.AppendUint64(nil, v), nil); err != nil {
 			return err
@@ -107,6 +116,26 @@ func (e *Engine) beginEpoch() error {
 		return err
 	}
 	e.numbers.Store(epoch << epochBits)
+	return nil
+}
+
+// countRetained counts the retained messages of a folder that has them uncounted.
+func (e *Engine) countRetained(b *pebble.Batch) error {
+	totals := map[auth.OrgID]retainedTotals{}
+	err := e.each(context.Background(), keyRetained, func(k parsedKey, v []byte) error {
+		rec, err := parseSealed(v)
+		t := totals[k.org]
+		totals[k.org] = retainedTotals{t.count + 1, t.bytes + retainedSize(string(k.rest), rec.sealed)}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("count retained messages: %w", err)
+	}
+	for org, t := range totals {
+		if err := b.Set(orgKey(nil, keyTotals, org), t.append(nil), nil); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

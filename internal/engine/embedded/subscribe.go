@@ -6,6 +6,7 @@ import (
 
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/topic"
 )
 
@@ -61,6 +62,10 @@ func (c *subscribe) run(l *loop) {
 		c.result <- err
 		return
 	}
+	if err := c.room(); err != nil {
+		c.result <- err
+		return
+	}
 	for i := range c.subs {
 		in := c.subs[i]
 		when := in.Retained
@@ -79,6 +84,28 @@ func (c *subscribe) run(l *loop) {
 	} else {
 		c.result <- nil
 	}
+}
+
+// room returns nil if the organisation may have the subscriptions that are not
+// there yet.
+func (c *subscribe) room() error {
+	s := c.h.s
+	most := s.o.limits.Load().Get(quota.OrgSubscriptions)
+	left := most - s.o.subs.Load()
+	if left >= int64(len(c.subs)) {
+		return nil
+	}
+	fresh := map[subName]struct{}{}
+	for i := range c.subs {
+		name := subName{c.subs[i].Group, c.subs[i].Filter.String()}
+		if s.subs[name] == nil {
+			fresh[name] = struct{}{}
+		}
+	}
+	if n := int64(len(fresh)); n > 0 && n > left {
+		return quota.Exceeded(quota.OrgSubscriptions, most)
+	}
+	return nil
 }
 
 // subscribe puts one subscription into effect and keeps it. It is in effect
@@ -110,7 +137,7 @@ func (l *loop) enter(s *session, name subName, in engine.Subscription, old *sub)
 	s.subs[name] = n
 	s.o.addSub(n, old)
 	if old == nil {
-		l.e.subs.Add(1)
+		s.o.subs.Add(1)
 	}
 }
 
@@ -145,7 +172,7 @@ func (c *unsubscribe) run(l *loop) {
 		c.existed = true
 		delete(s.subs, c.name)
 		s.o.removeSub(old)
-		l.e.subs.Add(-1)
+		s.o.subs.Add(-1)
 		if s.persistent {
 			l.key = subKey(l.key[:0], s.o.id, s.number, c.name)
 			l.building.delete(l.key)

@@ -193,6 +193,13 @@ func (c *candidate) look(e *Engine, now int64) error {
 type sweep struct {
 	waiter
 	found []candidate
+	slots []usedSlot // of the retained messages among them
+}
+
+type usedSlot struct {
+	o     *org
+	topic string
+	slot  *slot
 }
 
 func (c *sweep) run(l *loop) {
@@ -205,7 +212,10 @@ func (c *sweep) run(l *loop) {
 		}
 		o := v.(*org)
 		if f.key.kind == keyRetained {
-			l.expireRetained(o, f.about)
+			topic := string(f.key.rest)
+			if s := l.expireRetained(o, topic, f.about); s != nil {
+				c.slots = append(c.slots, usedSlot{o, topic, s})
+			}
 			continue
 		}
 		if s := o.numbered[f.key.number]; s != nil && f.there && !s.isSent(f.offset) {
@@ -215,28 +225,12 @@ func (c *sweep) run(l *loop) {
 	l.after(c)
 }
 
-// expireRetained removes a retained message if it has expired, and nobody has
-// put another in its place: that may not be on disk yet.
-func (l *loop) expireRetained(o *org, key []byte) {
-	k, err := parseKey(key)
-	if err != nil || l.failed() != nil {
-		return
+// finish leaves the slots of what was removed: the disk has it no longer.
+func (c *sweep) finish(l *loop, err error) {
+	for _, s := range c.slots {
+		s.o.leave(s.topic, s.slot)
 	}
-	o.retained.Lock()
-	_, newer := o.retained.pending[string(k.rest)]
-	o.retained.Unlock()
-	if newer {
-		return
-	}
-	v, closer, err := l.e.db.Get(key)
-	if err != nil {
-		return
-	}
-	defer closer.Close()
-	if r, err := parseSealed(v); err == nil && r.expires != 0 && r.expires <= millis(l.e.now()) {
-		l.building.delete(key)
-		l.e.retained.stale()
-	}
+	c.waiter.finish(l, err)
 }
 
 // garbage removes the queues of sessions that have ended.

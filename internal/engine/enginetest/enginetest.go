@@ -94,6 +94,16 @@ func Test(t *testing.T, newStore func(t *testing.T) Store) {
 		{"Wills", testWills},
 		{"WillsAfterCrash", testWillsAfterCrash},
 		{"Stats", testStats},
+
+		{"QueueBytes", testQueueBytes},
+		{"OrgSessions", testOrgSessions},
+		{"OrgSubscriptions", testOrgSubscriptions},
+		{"OrgQueue", testOrgQueue},
+		{"OrgQueueBytes", testOrgQueueBytes},
+		{"OrgRetained", testOrgRetained},
+		{"OrgRetainedBytes", testOrgRetainedBytes},
+		{"OrgLimitsRace", testOrgLimitsRace},
+		{"OrgLimitsDrop", testOrgLimitsDrop},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) { test.run(t, newStore(t)) })

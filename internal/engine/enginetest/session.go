@@ -296,6 +296,7 @@ func testStats(t *testing.T, s Store) {
 	want := func(w engine.Stats) {
 		t.Helper()
 		got, err := e.Stats(context.Background(), "")
+		got.QueuedBytes, got.RetainedBytes = 0, 0 // how bytes are counted is the engine's
 		if err != nil || got != w {
 			t.Fatalf("stats %+v, %v, want %+v", got, err, w)
 		}
@@ -308,13 +309,13 @@ func testStats(t *testing.T, s Store) {
 	b.subscribe("u", 1)
 	publish(t, e, "a", "t", "1", 1, retain)
 	publish(t, e, "a", "t", "2", 1)
-	want(engine.Stats{Sessions: 2, Held: 2, Subscriptions: 3, Queued: 2, Retained: 1})
+	want(engine.Stats{Sessions: 2, Persistent: 1, Held: 2, Subscriptions: 3, Queued: 2, Retained: 1})
 	b.close(0)
 	a.close(time.Hour)
-	want(engine.Stats{Sessions: 1, Subscriptions: 1, Queued: 2, Retained: 1})
+	want(engine.Stats{Sessions: 1, Persistent: 1, Subscriptions: 1, Queued: 2, Retained: 1})
 	s.Crash(t)
 	e = s.Open(t)
-	want(engine.Stats{Sessions: 1, Subscriptions: 1, Queued: 2, Retained: 1})
+	want(engine.Stats{Sessions: 1, Persistent: 1, Subscriptions: 1, Queued: 2, Retained: 1})
 	publish(t, e, "a", "t", "", 1, retain)
 	claim(t, e, sid("a", "1"), time.Hour, clean).close(0)
 	want(engine.Stats{})
