@@ -13,11 +13,10 @@ const modulePath = "github.com/keepmq/keepmq/"
 // import any other module. Two domain packages that meet are listed here one by one.
 var allowed = map[string]string{
 	// tools
-	"internal/errs":    "std",
-	"internal/secret":  "std",
-	"internal/config":  "quota",
-	"internal/arch":    "std",
-	"internal/nettest": "std",
+	"internal/errs":   "std",
+	"internal/secret": "std",
+	"internal/config": "quota",
+	"internal/arch":   "std",
 	// vocabulary
 	"internal/topic":         "std errs",
 	"internal/mqtt":          "std",

@@ -191,7 +191,7 @@ func (c *conn) takeWill(grant *auth.Grant, limits *quota.Limits, p *mqtt.Connect
 			Org: c.id.Owner.Org, Topic: name, Payload: w.Payload, Properties: w.Carried,
 			QoS: w.QoS, Retain: w.Retain, From: c.id.Owner, Expires: willLifetime(w.Expiry),
 		},
-		Delay: time.Duration(w.Delay) * time.Second,
+		Delay: min(time.Duration(w.Delay)*time.Second, c.expiry), // the session's end is the latest [MQTT-3.1.3-9]
 		Ref:   grant.Ref(),
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -308,4 +309,44 @@ func TestManyClients(t *testing.T) {
 		wg.Wait()
 		sub.ping()
 	}
+}
+
+// What an organisation may keep is bounded, and whoever meets the bound is told.
+func TestOrgKeeps(t *testing.T) {
+	w, restart := durable(t)
+	w.dir.add(testOrg, "few", func(s *auth.Spec) {
+		s.OrgLimits = quota.Limits{}.With(quota.OrgSessions, 1).With(quota.OrgSubscriptions, 2).
+			With(quota.OrgQueue, 2).With(quota.OrgRetained, 1)
+	})
+	few := func(p *mqtt.Connect) { lasting(p); as(p, testOrg, "few") }
+	c := w.resume(mqtt.V5, "c", false, few)
+	c.sub("a/1", 1)
+	c.sub("a/2", 1)
+	_, ack := w.try(hello(mqtt.V5, "d", few))
+	if ack.Code != mqtt.QuotaExceeded {
+		t.Errorf("one session too many: %v", ack.Code)
+	}
+	codes := c.subscribe(mqtt.Subscription{Filter: "a/1", QoS: 2}, mqtt.Subscription{Filter: "a/3", QoS: 1}, mqtt.Subscription{Filter: "a/2"})
+	if want := []mqtt.ReasonCode{2, mqtt.QuotaExceeded, 0}; !slices.Equal(codes, want) {
+		t.Errorf("subscribe: %v, want %v", codes, want)
+	}
+	p := w.connect(mqtt.V5, "p", func(p *mqtt.Connect) { as(p, testOrg, "few") })
+	p.send(retain("r/1", "kept", 1, 1))
+	p.expectAck(mqtt.PUBACK, 1, mqtt.Success)
+	p.send(retain("r/2", "not kept", 1, 2))
+	p.expectAck(mqtt.PUBACK, 2, mqtt.QuotaExceeded)
+	c.cut()
+	eventually(t, "it is away", func() bool { return w.b.Snapshot().Connected == 1 })
+	for id := range uint16(2) {
+		p.send(pub("a/1", "queued", 1, id+1))
+		p.expectAck(mqtt.PUBACK, id+1, mqtt.Success)
+	}
+	p.send(pub("a/1", "no room", 2, 3))
+	p.expectAck(mqtt.PUBREC, 3, mqtt.QuotaExceeded)
+	restart()
+	p = w.connect(mqtt.V5, "p", func(p *mqtt.Connect) { as(p, testOrg, "few") })
+	p.send(pub("a/1", "no room", 1, 3), retain("r/2", "not kept", 1, 4), retain("r/1", "replaced", 1, 5))
+	p.expectAck(mqtt.PUBACK, 3, mqtt.QuotaExceeded)
+	p.expectAck(mqtt.PUBACK, 4, mqtt.QuotaExceeded)
+	p.expectAck(mqtt.PUBACK, 5, mqtt.Success)
 }

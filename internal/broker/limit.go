@@ -2,10 +2,12 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
 	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/quota"
 )
 
@@ -207,6 +209,7 @@ func (c *conn) slow(n int) error {
 
 // pause reads nothing from the client for a while.
 func (c *conn) pause(d time.Duration) error {
+	c.heard.Store(time.Now().Add(d).UnixNano()) // that it is silent is our doing
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -255,9 +258,10 @@ func (c *conn) client() string {
 	return name
 }
 
-// noteRefusal is noteLimit if err says that a limit was reached.
+// noteRefusal is noteLimit if err says that the client reached a limit. That of
+// another's queue was reached by that one, as the engine notes.
 func (c *conn) noteRefusal(err error) {
-	if l, value, ok := quota.ExceededBy(err); ok && c.tenant != nil {
+	if l, value, ok := quota.ExceededBy(err); ok && c.tenant != nil && !errors.Is(err, engine.ErrQueueFull) {
 		c.noteLimit(l, value, quota.Refused, 1)
 	}
 }

@@ -303,3 +303,24 @@ func TestLimitEvents(t *testing.T) {
 		t.Errorf("event %+v", e)
 	}
 }
+
+// A will that a limit refuses is forgotten, not kept for another try, and its
+// owner sees why.
+func TestWillRefusedByLimit(t *testing.T) {
+	w, log := limited(t, quota.Defaults())
+	c := w.connect(mqtt.V5, "c", willed(0))
+	w.mem.mu.Lock()
+	w.mem.refuse = quota.Exceeded(quota.OrgRetained, 5)
+	w.mem.mu.Unlock()
+	c.cut()
+	eventually(t, "it is away", func() bool { return w.b.Snapshot().Connected == 0 })
+	if n := w.mem.wills(); n != 0 {
+		t.Errorf("%d wills are kept", n)
+	}
+	if n := w.b.Snapshot().Wills; n != 0 {
+		t.Errorf("%d wills published", n)
+	}
+	if ev := event(t, log, testOrg, quota.OrgRetained, quota.Refused); ev.Value != 5 || ev.Client != "c" {
+		t.Errorf("event %+v", ev)
+	}
+}

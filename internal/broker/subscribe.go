@@ -110,6 +110,12 @@ func (c *conn) subscribeAll(p *mqtt.Subscribe, ack *mqtt.Suback) ([]retainedJob,
 		return nil, nil
 	}
 	became, err := c.sess.Subscribe(c.ctx, subs)
+	if _, _, full := quota.ExceededBy(err); full {
+		if subs, at = c.refuseNew(p, ack, subs, at, err); len(subs) == 0 {
+			return nil, nil
+		}
+		became, err = c.sess.Subscribe(c.ctx, subs)
+	}
 	if err != nil {
 		if c.ctx.Err() != nil {
 			return nil, errEnded
@@ -140,6 +146,19 @@ func (c *conn) subscribeAll(p *mqtt.Subscribe, ack *mqtt.Suback) ([]retainedJob,
 		}
 	}
 	return jobs, nil
+}
+
+// refuseNew refuses the subscriptions that are not there yet, and returns the
+// others: those may be replaced though the organisation may have no more.
+func (c *conn) refuseNew(p *mqtt.Subscribe, ack *mqtt.Suback, subs []engine.Subscription, at []int, err error) (known []engine.Subscription, places []int) {
+	for k, i := range at {
+		if _, ok := c.subs[keyOf(&subs[k])]; ok {
+			known, places = append(known, subs[k]), append(places, i)
+		} else {
+			c.refuseFilter(p.Subscriptions[i].Filter, err, i, ack)
+		}
+	}
+	return known, places
 }
 
 // awaitRetained has live messages wait for the retained ones that were queued.

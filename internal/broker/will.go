@@ -9,6 +9,7 @@ import (
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/quota"
 )
 
 // A delayedWill is a will that waits for its time.
@@ -44,7 +45,7 @@ func (c *conn) letGo(e ending) {
 	keep := false
 	if will != nil {
 		will.Closed = time.Now()
-		will.Delay = min(will.Delay, c.expiry) // the session's end is the latest [MQTT-3.1.3-9]
+		will.Delay = min(will.Delay, c.expiry)
 		keep = will.Delay > 0 || !c.b.publishWillOnce(ctx, will)
 	}
 	err := c.sess.Close(ctx, engine.Close{Expiry: c.expiry, KeepWill: keep})
@@ -60,7 +61,7 @@ func (c *conn) letGo(e ending) {
 }
 
 // publishWillOnce publishes a will if it is still allowed. It reports false if
-// it should be tried again.
+// it should be tried again; one that goes beyond a limit should not.
 func (b *Broker) publishWillOnce(ctx context.Context, w *engine.Will) bool {
 	log := b.log.With("org", w.Message.Org, "session", w.Session.Client, "topic", w.Message.Topic.String())
 	grant, err := b.cfg.Verifier.Renew(ctx, w.Ref)
@@ -83,6 +84,17 @@ func (b *Broker) publishWillOnce(ctx context.Context, w *engine.Will) bool {
 	case err = <-done:
 	case <-ctx.Done():
 		err = ctx.Err()
+	}
+	if l, value, ok := quota.ExceededBy(err); ok {
+		// It was refused as any message would be, and nobody tries it again.
+		log.Info("will is not published", "code", publishCode(err).String(), "err", err)
+		if !errors.Is(err, engine.ErrQueueFull) {
+			b.cfg.LimitLog.Add(quota.Event{
+				Org: string(m.Org), Principal: w.Ref.Principal.String(), Client: w.Ref.Client,
+				Limit: l, Value: value, Outcome: quota.Refused,
+			})
+		}
+		return true
 	}
 	if err != nil {
 		log.Error("will is not published", "err", err)
