@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -41,6 +42,7 @@ func (c *conn) connect() error {
 		return c.reject(err)
 	}
 	c.version = p.Version
+	c.clientMax = p.Properties.MaximumPacketSize.Or(mqtt.MaxPacketSize) // holds for a refusal too [MQTT-3.2.2-19]
 	if err := c.admitClient(p); err != nil {
 		if errors.Is(err, errEnded) || c.ctx.Err() != nil {
 			return errEnded
@@ -51,12 +53,17 @@ func (c *conn) connect() error {
 }
 
 // announced returns the version to answer an unknown one in: the nearest that
-// we speak [MQTT-3.1.2-2].
+// we speak [MQTT-3.1.2-2]. A protocol of another name has none: what we say may
+// mean anything there [MQTT-3.1.2-1].
 func announced(body []byte) mqtt.Version {
-	if len(body) > 6 && string(body[:6]) == "\x00\x04MQTT" && body[6] > byte(mqtt.V5) && body[6] < 0x80 {
+	level, ok := bytes.CutPrefix(body, []byte("\x00\x04MQTT"))
+	switch {
+	case ok && len(level) > 0 && level[0] > byte(mqtt.V5) && level[0] < 0x80:
 		return mqtt.V5
+	case ok, bytes.HasPrefix(body, []byte("\x00\x06MQIsdp")):
+		return mqtt.V311
 	}
-	return mqtt.V311
+	return 0
 }
 
 // reject answers a CONNECT that is refused and closes.
@@ -77,7 +84,7 @@ func (c *conn) reject(err error) error {
 		if msg != "" {
 			ack.Properties.ReasonString = mqtt.Some(msg)
 		}
-	case malformed:
+	case malformed, c.version == 0:
 		return errEnded // before MQTT 5 a malformed packet is answered by closing [MQTT-4.8.0-1]
 	case code == mqtt.ClientIdentifierNotValid && pe.Msg != "":
 		ack.Code = mqtt.ReasonCode(mqtt.ReturnIdentifierRejected) // [MQTT-3.1.3-8]
@@ -247,7 +254,9 @@ func (c *conn) begin(p *mqtt.Connect, assigned bool) error {
 	if c.out.end != nil {
 		return errEnded
 	}
-	c.sendLocked(ack)
+	if c.sendLocked(ack); c.out.end != nil {
+		return errEnded
+	}
 	c.accepted = true
 	if newer := c.grant.Load(); newer != grant {
 		c.adoptLater()

@@ -88,7 +88,12 @@ func (c *conn) sendLocked(p mqtt.Packet) {
 	if c.out.end != nil {
 		return
 	}
-	c.out.buf, _ = mqtt.AppendWithin(c.out.take(), p, c.version, c.clientMax)
+	buf, ok := mqtt.AppendWithin(c.out.take(), p, c.version, c.clientMax)
+	if c.out.buf = buf; !ok {
+		// It must not be sent [MQTT-3.1.2-24], and the client would wait for it.
+		c.endLocked(ending{code: mqtt.PacketTooLarge, msg: "an answer is above the client's Maximum Packet Size"})
+		return
+	}
 	c.flushLocked()
 }
 
