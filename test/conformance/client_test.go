@@ -321,9 +321,28 @@ func (c *client) takes(topic, payload string) *mqtt.Publish {
 	return p
 }
 
+// reaches expects that the next message that comes to another client, which is
+// subscribed to topic with QoS 1 or 2, is one that c publishes now. What a session
+// has kept is sent after CONNACK and may come after the answer to a ping; it
+// cannot come after this.
+func (c *client) reaches(other *client, topic string) {
+	c.t.Helper()
+	c.publish(message(topic, "marker", 1))
+	other.takes(topic, "marker")
+}
+
 // leave says goodbye and waits until the server has taken note.
 func (c *client) leave() {
 	c.t.Helper()
 	c.send(&mqtt.Disconnect{})
 	c.closed()
+}
+
+// closeWrite says that the client has nothing more to send, where it can.
+func (c *client) closeWrite() error {
+	c.t.flush()
+	if nc, ok := c.nc.(interface{ CloseWrite() error }); ok {
+		return nc.CloseWrite()
+	}
+	return c.nc.Close()
 }

@@ -36,6 +36,7 @@ var table311Subscribe = []statement{
 	missing("4.7.3-3", "Topic names and filters have at most 65,535 bytes."),
 	missing("4.7.3-4", "Topic names and filters are matched as they are, without normalisation."),
 
-	missing("4.8.0-1", "A breach of the protocol ends the connection on which it came."),
+	shown("4.8.0-1", "A breach of the protocol ends the connection on which it came.",
+		"TestTruncatedPackets", "TestPacketTypesOfNoClient", "TestLongNumbers"),
 	missing("4.8.0-2", "A packet that cannot be served for a passing reason ends the connection on which it came."),
 }

@@ -68,6 +68,8 @@ var table5Subscribe = []statement{
 	missing("4.12.1-1", "A client may authenticate again with AUTH 0x19 and the method of its CONNECT."),
 	missing("4.12.1-2", "If that fails the connection is closed."),
 
-	missing("4.13.1-1", "A Malformed Packet or Protocol Error ends the connection, with a reason code where there is one."),
-	missing("4.13.2-1", "CONNACK or DISCONNECT of 0x80 or above goes with the end of the connection."),
+	shown("4.13.1-1", "A Malformed Packet or Protocol Error ends the connection, with a reason code where there is one.",
+		"TestTruncatedPackets", "TestPacketTypesOfNoClient", "TestLongNumbers", "TestPropertiesInTheirPlaces", "TestPropertyValues", "TestBrokenProperties"),
+	shown("4.13.2-1", "CONNACK or DISCONNECT of 0x80 or above goes with the end of the connection.",
+		"TestWrongCredentials", "TestSecondConnect", "TestAnswerTooLargeForClient"),
 }

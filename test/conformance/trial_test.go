@@ -80,8 +80,22 @@ func everywhere(t *testing.T, run func(*trial)) {
 func try(t *testing.T, m mode, run func(*trial)) {
 	t.Run(m.String(), func(t *testing.T) {
 		t.Parallel()
-		run(&trial{T: t, mode: m, site: theSite(), prefix: fmt.Sprintf("t%d", trials.Add(1))})
+		tr := &trial{T: t, mode: m, site: theSite(), prefix: fmt.Sprintf("t%dx", trials.Add(1))}
+		t.Cleanup(tr.explain)
+		run(tr)
 	})
+}
+
+// explain shows what the server has logged about the clients of a trial that failed.
+func (t *trial) explain() {
+	if !t.Failed() {
+		return
+	}
+	for line := range strings.Lines(t.site.Log()) {
+		if strings.Contains(line, "="+t.prefix) {
+			t.Log(strings.TrimSpace(line))
+		}
+	}
 }
 
 var trials atomic.Int64
