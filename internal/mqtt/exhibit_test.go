@@ -30,7 +30,7 @@ type exhibit struct {
 	ack                     byte     // CONNACK: acknowledge flags
 	cut                     bool     // the packet ends within a field
 	rest                    []byte   // not read yet; in the end, what is left over
-	payload, topicless, bad bool // bad: an unknown property
+	payload, topicless, bad bool     // bad: an unknown property
 }
 
 // An exhibitSection is a property section; in is 0 for that of a will.
