@@ -14,12 +14,12 @@ import (
 	"github.com/keepmq/keepmq/internal/engine"
 )
 
-// A clear sealer seals nothing, so that what is sealed can be fuzzed too.
-type clear struct{}
+// A bareSealer seals nothing, so that what is sealed can be fuzzed too.
+type bareSealer struct{}
 
-func (clear) Seal(dst, plaintext, _ []byte) []byte { return append(dst, plaintext...) }
+func (bareSealer) Seal(dst, plaintext, _ []byte) []byte { return append(dst, plaintext...) }
 
-func (clear) Open(dst, sealed, _ []byte) ([]byte, error) { return append(dst, sealed...), nil }
+func (bareSealer) Open(dst, sealed, _ []byte) ([]byte, error) { return append(dst, sealed...), nil }
 
 // FuzzLoad puts any records into a store that is otherwise sound, and opens it.
 // It is refused, or it works: a session can be claimed, read and let go.
@@ -50,7 +50,7 @@ func FuzzLoad(f *testing.F) {
 		fs := vfs.NewMem()
 		o := Options{
 			Dir: "data", FS: fs, Log: slog.New(slog.DiscardHandler),
-			Sealer: func(context.Context, auth.OrgID) (Sealer, error) { return clear{}, nil },
+			Sealer: func(context.Context, auth.OrgID) (Sealer, error) { return bareSealer{}, nil },
 		}
 		e, err := Open(t.Context(), o)
 		if err != nil {
@@ -99,3 +99,7 @@ func use(t *testing.T, e *Engine, id engine.SessionID) {
 }
 
 type sink struct{}
+
+func (sink) Deliver(*engine.Message, engine.Delivery) {}
+func (sink) Wake()                                    {}
+func (sink) Lost(error)                               {}
