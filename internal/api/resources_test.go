@@ -143,6 +143,23 @@ func TestApplicationsAndUsers(t *testing.T) {
 	}
 	one := "/api/v1/orgs/plain1/users/ann@x"
 	f.ask(t, f.admin, "PATCH", one, map[string]any{"disabled": true}).is(t, 200)
+	rules := []map[string]any{{"action": "publish", "filter": "a/%u/#"}, {"action": "receive", "filter": "#", "deny": true}}
+	var changed struct {
+		Disabled bool
+		Rules    []struct {
+			Action, Filter string
+			Deny           bool
+		}
+	}
+	f.ask(t, f.admin, "PATCH", one, map[string]any{"rules": rules}).is(t, 200).into(t, &changed)
+	if r := changed.Rules; !changed.Disabled || len(r) != 2 || r[0].Filter != "a/%u/#" || !r[1].Deny {
+		t.Errorf("after PATCH: %+v", changed)
+	}
+	for _, bad := range []string{"a/#/b", "", strings.Repeat("a", 257)} {
+		f.ask(t, f.admin, "PATCH", one, map[string]any{"rules": []map[string]any{{"action": "publish", "filter": bad}}}).is(t, 422)
+	}
+	f.ask(t, f.admin, "PATCH", one, map[string]any{"rules": []map[string]any{{"action": "read", "filter": "a"}}}).is(t, 422)
+	f.ask(t, f.admin, "PATCH", one+"x", map[string]any{"rules": rules}).is(t, 404)
 	f.ask(t, f.admin, "POST", one+"/password", nil).is(t, 200)
 	if body := string(f.ask(t, f.admin, "GET", "/api/v1/orgs/plain1/users", nil).is(t, 200).body); strings.Contains(body, "password") {
 		t.Errorf("a list shows a password: %s", body)

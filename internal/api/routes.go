@@ -48,7 +48,7 @@ func (s *server) routes(mux *http.ServeMux, a huma.API) {
 	get(s, a, "/orgs/{org}/users", "list-users", "List plain MQTT users", s.listUsers)
 	create(s, a, "/orgs/{org}/users", "create-user", "Create a plain MQTT user; its password is shown once", s.createUser)
 	get(s, a, "/orgs/{org}/users/{name}", "get-user", "Show a plain MQTT user", s.getUser)
-	update(s, a, "/orgs/{org}/users/{name}", "update-user", "Disable or enable a plain MQTT user", s.updateUser)
+	update(s, a, "/orgs/{org}/users/{name}", "update-user", "Change the rules of a plain MQTT user, disable or enable it", s.updateUser)
 	remove(s, a, "/orgs/{org}/users/{name}", "delete-user", "Delete a plain MQTT user", s.deleteUser)
 	act(s, a, "/orgs/{org}/users/{name}/password", "rotate-user-password", "Replace a plain MQTT user's password", s.rotateUserPassword)
 

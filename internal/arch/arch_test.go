@@ -13,10 +13,11 @@ const modulePath = "github.com/keepmq/keepmq/"
 // import any other module. Two domain packages that meet are listed here one by one.
 var allowed = map[string]string{
 	// tools
-	"internal/errs":   "std",
-	"internal/secret": "std",
-	"internal/config": "quota",
-	"internal/arch":   "std",
+	"internal/errs":    "std",
+	"internal/secret":  "std",
+	"internal/config":  "quota",
+	"internal/arch":    "std",
+	"internal/nettest": "std",
 	// vocabulary
 	"internal/topic":         "std errs",
 	"internal/mqtt":          "std",

@@ -58,7 +58,7 @@ type conn struct {
 
 	grant  atomic.Pointer[auth.Grant]
 	limits atomic.Pointer[quota.Limits] // what the grant and the installation allow
-	heard  atomic.Int64                 // when the last packet came, in Unix nanoseconds
+	heard  atomic.Int64                 // since when the client is silent, in Unix nanoseconds; 0: we are not listening
 	alive  *time.Timer                  // for CONNECT, then for the keep alive
 	until  *time.Timer                  // for the end of the credential
 
@@ -129,6 +129,9 @@ func (c *conn) next(max uint32) (mqtt.Header, []byte, error) {
 		if err := c.breathe(); err != nil {
 			return h, nil, err
 		}
+		if c.heard.Load() == 0 {
+			c.heard.Store(time.Now().UnixNano())
+		}
 		got, err := c.in.fill(need)
 		c.b.metrics.bytesIn.Add(uint64(got))
 		if err != nil {
@@ -143,6 +146,7 @@ func (c *conn) breathe() error {
 	c.out.mu.Lock()
 	defer c.out.mu.Unlock()
 	for c.out.end == nil && c.out.backlog() > c.maxOutbound()+slack {
+		c.heard.Store(0) // what it sent meanwhile is not read
 		c.out.room.Wait()
 	}
 	if c.out.end != nil {
@@ -167,7 +171,7 @@ func (c *conn) read() error {
 			}
 			return err
 		}
-		c.heard.Store(time.Now().UnixNano())
+		c.heard.Store(0)
 		if err := c.handle(h, body); err != nil {
 			return err
 		}
@@ -315,10 +319,17 @@ func stopTimer(t *time.Timer) {
 	}
 }
 
-// keepAliveExpired runs when the client may have been silent for too long.
+// keepAliveExpired runs when the client may have been silent for too long. The
+// time in which we serve it, and do not listen, is not its silence: it may have
+// sent something that nobody has read.
 func (c *conn) keepAliveExpired() {
 	limit := c.keepAlive + c.keepAlive/2 // [MQTT-3.1.2-22]
-	silent := time.Since(time.Unix(0, c.heard.Load()))
+	since := c.heard.Load()
+	if since == 0 {
+		c.alive.Reset(limit)
+		return
+	}
+	silent := time.Since(time.Unix(0, since))
 	if silent >= limit {
 		c.end(endKeepAlive)
 		return

@@ -198,7 +198,7 @@ func (c *conn) takeWill(grant *auth.Grant, limits *quota.Limits, p *mqtt.Connect
 			Org: c.id.Owner.Org, Topic: name, Payload: w.Payload, Properties: w.Carried,
 			QoS: w.QoS, Retain: w.Retain, From: c.id.Owner, Expires: willLifetime(w.Expiry),
 		},
-		Delay: min(time.Duration(w.Delay)*time.Second, c.expiry), // the session's end is the latest [MQTT-3.1.3-9]
+		Delay: time.Duration(w.Delay) * time.Second,
 		Ref:   grant.Ref(),
 	}
 	return nil

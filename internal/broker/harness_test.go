@@ -26,6 +26,7 @@ import (
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/nettest"
 	"github.com/keepmq/keepmq/internal/topic"
 )
 
@@ -178,6 +179,7 @@ type world struct {
 	eng  engine.Engine
 	addr string
 	pki  *pki
+	ln   *nettest.Listener // not nil: the broker is in a bubble, see bubble_test.go
 }
 
 // pki is an authority, and what it issued to the server.
@@ -190,11 +192,14 @@ type pki struct {
 
 var sharedPKI = sync.OnceValue(newPKI)
 
+// ancient is before the time at which a bubble of testing/synctest begins.
+var ancient = time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)
+
 func newPKI() *pki {
 	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		NotBefore: ancient, NotAfter: ancient.AddDate(200, 0, 0),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
@@ -204,7 +209,7 @@ func newPKI() *pki {
 	p := &pki{roots: x509.NewCertPool(), key: key}
 	p.ca, _ = x509.ParseCertificate(der)
 	p.roots.AddCert(p.ca)
-	p.server = p.issue("localhost", time.Hour)
+	p.server = p.issue("localhost", 100*365*24*time.Hour)
 	return p
 }
 
@@ -212,7 +217,7 @@ func (p *pki) issue(name string, life time.Duration) tls.Certificate {
 	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(life),
+		NotBefore: ancient, NotAfter: time.Now().Add(life),
 		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
@@ -267,11 +272,7 @@ func start(t *testing.T, f func(*Config)) *world {
 func (w *world) serve(f func(*Config)) {
 	w.t.Helper()
 	w.b = newBroker(w.t, w.eng, w.dir, f)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.addr = ln.Addr().String()
+	ln := w.listen()
 	served := make(chan error, 1)
 	b := w.b
 	go func() { served <- b.Serve(ln) }()
@@ -281,6 +282,21 @@ func (w *world) serve(f func(*Config)) {
 			w.t.Errorf("serve: %v", err)
 		}
 	})
+}
+
+func (w *world) listen() net.Listener {
+	w.t.Helper()
+	if w.ln != nil {
+		w.ln = nettest.Listen()
+		w.addr = w.ln.Addr().String()
+		return w.ln
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.addr = ln.Addr().String()
+	return ln
 }
 
 func (w *world) shutdown() { w.stop(w.b) }
@@ -299,6 +315,9 @@ type client struct {
 	nc net.Conn
 	r  *mqtt.Reader
 	v  mqtt.Version
+
+	heard chan heard // not nil: in a bubble, what was read
+	at    time.Time  // in a bubble, when the last packet came
 }
 
 func (w *world) tlsConfig() *tls.Config {
@@ -311,7 +330,13 @@ func (w *world) dial(conf *tls.Config) net.Conn {
 	if conf == nil {
 		conf = w.tlsConfig()
 	}
-	nc, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", w.addr, conf)
+	var nc *tls.Conn
+	var err error
+	if w.ln != nil {
+		nc, err = w.dialMemory(conf)
+	} else {
+		nc, err = tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", w.addr, conf)
+	}
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -344,6 +369,9 @@ func as(p *mqtt.Connect, org auth.OrgID, name string) {
 func (w *world) try(p *mqtt.Connect) (*client, *mqtt.Connack) {
 	w.t.Helper()
 	c := newClient(w.t, w.dial(nil), p.Version)
+	if w.ln != nil {
+		c.listen()
+	}
 	c.send(p)
 	return c, expect[*mqtt.Connack](c)
 }
@@ -377,6 +405,9 @@ func (c *client) raw(b []byte) {
 
 // packet returns the next packet, with memory of its own.
 func (c *client) packet() (mqtt.Packet, error) {
+	if c.heard != nil {
+		return c.hear()
+	}
 	c.nc.SetReadDeadline(time.Now().Add(patience))
 	p, err := c.r.Packet(c.v)
 	if q, ok := p.(*mqtt.Publish); ok {
@@ -485,7 +516,9 @@ func (c *client) cut() { c.nc.(*tls.Conn).NetConn().Close() }
 // small keeps the system from reading ahead for a client that does not read.
 func (c *client) small() { c.readAhead(4 << 10) }
 
-func (c *client) readAhead(n int) { c.nc.(*tls.Conn).NetConn().(*net.TCPConn).SetReadBuffer(n) }
+func (c *client) readAhead(n int) {
+	c.nc.(*tls.Conn).NetConn().(interface{ SetReadBuffer(int) error }).SetReadBuffer(n)
+}
 
 // eventually polls until ok.
 func eventually(t testing.TB, what string, ok func() bool) {

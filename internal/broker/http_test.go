@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -21,6 +22,9 @@ import (
 // web returns an HTTP client that trusts the server.
 func (w *world) web() *http.Client {
 	tr := &http.Transport{TLSClientConfig: w.tlsConfig(), DisableKeepAlives: true}
+	if w.ln != nil {
+		tr.DialTLSContext = func(context.Context, string, string) (net.Conn, error) { return w.dialMemory(w.tlsConfig()) }
+	}
 	w.t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr, Timeout: patience}
 }
@@ -40,7 +44,11 @@ func (w *world) dialWebSocket(path string, v mqtt.Version) *client {
 	if ws.Subprotocol() != "mqtt" {
 		w.t.Fatalf("subprotocol %q", ws.Subprotocol())
 	}
-	return newClient(w.t, websocket.NetConn(context.Background(), ws, websocket.MessageBinary), v)
+	c := newClient(w.t, websocket.NetConn(context.Background(), ws, websocket.MessageBinary), v)
+	if w.ln != nil {
+		c.listen()
+	}
+	return c
 }
 
 func TestWebSocket(t *testing.T) {

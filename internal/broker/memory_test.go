@@ -216,7 +216,9 @@ func (e *memory) Wills(context.Context) iter.Seq2[*engine.Will, error] {
 	var found []*engine.Will
 	for _, s := range e.sessions {
 		if s.handle == nil && s.will != nil {
-			found = append(found, s.will)
+			w := *s.will
+			w.Delay = min(w.Delay, s.expiry)
+			found = append(found, &w)
 		}
 	}
 	return func(yield func(*engine.Will, error) bool) {
@@ -413,6 +415,20 @@ func (e *memory) queued() (n int) {
 		n += len(s.queue)
 	}
 	return n
+}
+
+// hang has publishing complete no more, until goOn is called.
+func (e *memory) hang() (goOn func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	gate := make(chan struct{})
+	e.stall = gate
+	return func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.stall = nil
+		close(gate)
+	}
 }
 
 func engineOffset(n uint64) engine.Offset { return engine.Offset(n) }

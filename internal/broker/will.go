@@ -45,7 +45,7 @@ func (c *conn) letGo(e ending) {
 	keep := false
 	if will != nil {
 		will.Closed = time.Now()
-		will.Delay = min(will.Delay, c.expiry)
+		will.Delay = min(will.Delay, c.expiry) // the session's end is the latest [MQTT-3.1.3-9]
 		keep = will.Delay > 0 || !c.b.publishWillOnce(ctx, will)
 	}
 	err := c.sess.Close(ctx, engine.Close{Expiry: c.expiry, KeepWill: keep})

@@ -57,37 +57,38 @@ func TestWill(t *testing.T) {
 }
 
 func TestWillDelay(t *testing.T) {
-	w := start(t, nil)
-	sub := w.connect(mqtt.V5, "sub", nil)
-	sub.sub("will", 0)
-	away := func() { eventually(t, "it is away", func() bool { return w.b.Snapshot().Connected == 1 }) }
-	begin := func(delay uint32, more ...func(*mqtt.Connect)) {
-		w.connect(mqtt.V5, "c", willed(delay, more...)).cut()
+	bubble(t, nil, func(t *testing.T, w *world) {
+		sub := w.connect(mqtt.V5, "sub", nil)
+		sub.sub("will", 0)
+		away := func() { eventually(t, "it is away", func() bool { return w.b.Snapshot().Connected == 1 }) }
+		begin := func(delay uint32, more ...func(*mqtt.Connect)) {
+			w.connect(mqtt.V5, "c", willed(delay, more...)).cut()
+			away()
+		}
+		begin(1)
+		sub.ping() // not yet
+		sub.receive("will", "gone")
+		eventually(t, "the engine forgot it", func() bool { return w.mem.wills() == 0 })
+
+		begin(1)
+		c := w.connect(mqtt.V5, "c", func(p *mqtt.Connect) { p.CleanStart = false }) // in time
+		sub.ping()
+		c.bye()
 		away()
-	}
-	begin(1)
-	sub.ping() // not yet
-	sub.receive("will", "gone")
-	eventually(t, "the engine forgot it", func() bool { return w.mem.wills() == 0 })
 
-	begin(1)
-	c := w.connect(mqtt.V5, "c", func(p *mqtt.Connect) { p.CleanStart = false }) // in time
-	sub.ping()
-	c.bye()
-	away()
+		begin(60)
+		w.connect(mqtt.V5, "c", nil).bye() // the session ends: at once [MQTT-3.1.3-9]
+		sub.receive("will", "gone")
 
-	begin(60)
-	w.connect(mqtt.V5, "c", nil).bye() // the session ends: at once [MQTT-3.1.3-9]
-	sub.receive("will", "gone")
+		away()
+		begin(60, func(p *mqtt.Connect) { p.Properties.SessionExpiry = mqtt.Opt[uint32]{} })
+		sub.receive("will", "gone") // the session ends with the connection
 
-	away()
-	begin(60, func(p *mqtt.Connect) { p.Properties.SessionExpiry = mqtt.Opt[uint32]{} })
-	sub.receive("will", "gone") // the session ends with the connection
-
-	begin(60)
-	w.dir.set(testOrg, "u", func(u *user) { u.refused = errs.E(errs.Denied, "disabled") })
-	w.connect(mqtt.V5, "c", func(p *mqtt.Connect) { as(p, testOrg, "v") }).bye()
-	sub.closed() // it is u as well
+		begin(60)
+		w.dir.set(testOrg, "u", func(u *user) { u.refused = errs.E(errs.Denied, "disabled") })
+		w.connect(mqtt.V5, "c", func(p *mqtt.Connect) { as(p, testOrg, "v") }).bye()
+		sub.closed() // it is u as well
+	})
 }
 
 func TestWillOnTakeover(t *testing.T) {
@@ -152,23 +153,24 @@ func TestWillIsAuthorised(t *testing.T) {
 
 // Wills of connections that a crash cut are published by the next run.
 func TestWillAfterCrash(t *testing.T) {
-	w := start(t, nil)
-	asV := func(p *mqtt.Connect) { lasting(p); as(p, testOrg, "v") }
-	sub := w.resume(mqtt.V5, "sub", false, asV)
-	sub.sub("#", 1)
-	sub.bye()
-	w.connect(mqtt.V5, "c", willed(0))
-	w.connect(mqtt.V5, "d", willed(1))
-	w.connect(mqtt.V5, "e", willed(60))
-	w.mem.crash() // the engine of the next run sees sessions that nobody holds
-	w.serve(nil)
-	sub = w.resume(mqtt.V5, "sub", true, asV)
-	for range 2 {
-		m := sub.receive("will", "gone")
-		sub.send(&mqtt.Ack{Type: mqtt.PUBACK, PacketID: m.PacketID})
-	}
-	sub.ping()
-	eventually(t, "one is left", func() bool { return w.mem.wills() == 1 })
+	bubble(t, nil, func(t *testing.T, w *world) {
+		asV := func(p *mqtt.Connect) { lasting(p); as(p, testOrg, "v") }
+		sub := w.resume(mqtt.V5, "sub", false, asV)
+		sub.sub("#", 1)
+		sub.bye()
+		w.connect(mqtt.V5, "c", willed(0))
+		w.connect(mqtt.V5, "d", willed(1))
+		w.connect(mqtt.V5, "e", willed(60))
+		w.mem.crash() // the engine of the next run sees sessions that nobody holds
+		w.serve(nil)
+		sub = w.resume(mqtt.V5, "sub", true, asV)
+		for range 2 {
+			m := sub.receive("will", "gone")
+			sub.send(&mqtt.Ack{Type: mqtt.PUBACK, PacketID: m.PacketID})
+		}
+		sub.ping()
+		eventually(t, "one is left", func() bool { return w.mem.wills() == 1 })
+	})
 }
 
 // A will over the limit of its owner is refused with the CONNECT.

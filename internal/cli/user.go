@@ -2,6 +2,7 @@ package cli
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -9,7 +10,7 @@ import (
 
 func userCommand(e *env) *cobra.Command {
 	return group("user", "Plain MQTT users, of organisations with the profile plain",
-		userCreate(e), userList(e), userShow(e), userDisable(e, true), userDisable(e, false), userRotate(e), userDelete(e))
+		userCreate(e), userList(e), userShow(e), userDisable(e, true), userDisable(e, false), userRules(e), userRotate(e), userDelete(e))
 }
 
 type mqttUser struct {
@@ -18,10 +19,12 @@ type mqttUser struct {
 	Disabled bool      `json:"disabled"`
 	Created  time.Time `json:"created"`
 	Password string    `json:"password"`
+	Rules    []rule    `json:"rules"`
 }
 
 func (e *env) printUser(x mqttUser) error {
-	return e.facts("User", x.Name, "User name", x.Username, "State", state(x.Disabled), "Created", day(x.Created), "Password", x.Password)
+	return e.facts("User", x.Name, "User name", x.Username, "State", state(x.Disabled), "Created", day(x.Created),
+		"Rules", strings.Join(ruleLines(x.Rules), "; "), "Password", x.Password)
 }
 
 func userShow(e *env) *cobra.Command {

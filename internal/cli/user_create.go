@@ -7,16 +7,22 @@ import (
 )
 
 func userCreate(e *env) *cobra.Command {
-	return &cobra.Command{
+	var lines []string
+	c := &cobra.Command{
 		Use: "create NAME", Short: "Create a plain MQTT user and print its password, this once", Args: args(1, 1),
+		Long: "Without a rule, the user may do everything in the organisation, but on topics that begin with $.\n" + ruleHelp,
 		RunE: func(c *cobra.Command, a []string) error {
 			r, org, err := e.inOrg(c.Context())
 			if err != nil {
 				return err
 			}
-			in := map[string]string{}
-			if len(a) > 0 {
-				in["name"] = a[0]
+			rules, err := parseRules(lines)
+			if err != nil {
+				return err
+			}
+			in := map[string]any{"name": a[0]}
+			if len(rules) > 0 {
+				in["rules"] = rules
 			}
 			err = one(c.Context(), e, r, http.MethodPost, org+"/users", in, e.printUser)
 			if err == nil && !e.json {
@@ -25,4 +31,6 @@ func userCreate(e *env) *cobra.Command {
 			return err
 		},
 	}
+	c.Flags().StringArrayVar(&lines, "rule", nil, "a rule, for example \"allow publish sensors/%u/#\"; may be given several times")
+	return c
 }

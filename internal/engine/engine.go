@@ -148,10 +148,10 @@ type Entry struct {
 // A Will is a message to be published when a connection ends without DISCONNECT.
 type Will struct {
 	Session SessionID
-	Message Message // its Expires counts from the Unix epoch on, not from a publication nobody knows yet
-	Delay   time.Duration
-	Ref     auth.Ref  // who may have it published; asked again when it is due
-	Closed  time.Time // when the connection ended; zero: it was cut by a crash
+	Message Message       // its Expires counts from the Unix epoch on, not from a publication nobody knows yet
+	Delay   time.Duration // from the end of the connection; from Wills, no longer than the session goes on
+	Ref     auth.Ref      // who may have it published; asked again when it is due
+	Closed  time.Time     // when the connection ended; zero: it was cut by a crash
 }
 
 // A Claim asks for a session.

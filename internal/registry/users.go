@@ -195,14 +195,18 @@ func (r *Registry) User(ctx context.Context, a Actor, org auth.OrgID, name strin
 	}
 	var u User
 	err := r.view(ctx, func(tx *store.Tx) (err error) {
-		if _, err := readOrg(ctx, tx, org); err != nil {
-			return err
-		}
-		const q = `SELECT ` + userColumns + ` FROM mqtt_user WHERE org = $1 AND name = $2`
-		u, err = one[User](tx.QueryRowContext(ctx, q, org, name), noUser(name))
+		u, err = readUser(ctx, tx, org, name)
 		return err
 	})
 	return u, err
+}
+
+func readUser(ctx context.Context, tx *store.Tx, org auth.OrgID, name string) (User, error) {
+	if _, err := readOrg(ctx, tx, org); err != nil {
+		return User{}, err
+	}
+	const q = `SELECT ` + userColumns + ` FROM mqtt_user WHERE org = $1 AND name = $2`
+	return one[User](tx.QueryRowContext(ctx, q, org, name), noUser(name))
 }
 
 // changeUser makes one change to one user: query with args behind org and name.
@@ -218,6 +222,31 @@ func (r *Registry) changeUser(ctx context.Context, a Actor, org auth.OrgID, name
 		}
 		res, err := tx.ExecContext(ctx, query, append([]any{org, name}, args...)...)
 		return e, found(res, err, noUser(name))
+	})
+}
+
+// SetUserRules replaces all rules of a user. Connections of the user go on with
+// the new ones, without the subscriptions that they do not allow.
+func (r *Registry) SetUserRules(ctx context.Context, a Actor, org auth.OrgID, name string, rules []Rule) error {
+	if err := a.mayManage(org); err != nil {
+		return err
+	}
+	if _, err := parseRules(rules); err != nil {
+		return err
+	}
+	text, err := json.Marshal(rules)
+	if err != nil {
+		return fmt.Errorf("encode rules: %w", err)
+	}
+	return r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+		u, err := readUser(ctx, tx, org, name)
+		if err != nil {
+			return effect{}, err
+		}
+		e := effect{org: org, action: "user.rules", target: name, affected: []auth.Principal{u.Principal()},
+			detail: map[string]any{"before": describe(u.Rules), "rules": describe(rules)}}
+		_, err = tx.ExecContext(ctx, `UPDATE mqtt_user SET rules = $3 WHERE org = $1 AND name = $2`, org, name, string(text))
+		return e, wrap("update rules", err)
 	})
 }
 

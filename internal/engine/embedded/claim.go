@@ -60,7 +60,7 @@ func (a *abandoned) run(l *loop) {
 }
 
 func (c *claim) run(l *loop) {
-	s := c.o.named[c.ID]
+	s := c.o.sessions[c.ID]
 	keeps := c.Expiry > 0 || s != nil && s.persistent
 	if err := c.refusal(l, s, keeps); err != nil {
 		c.result <- err
@@ -146,7 +146,7 @@ func (s *session) over(now time.Time) bool {
 // add puts a new session where it is found.
 func (l *loop) add(s *session) {
 	o := s.o
-	o.named[s.id] = s
+	o.sessions[s.id] = s
 	if s.persistent {
 		o.numbered[s.number] = s
 		o.persistent.Add(1)
@@ -155,7 +155,7 @@ func (l *loop) add(s *session) {
 		s.next.prev = s
 	}
 	o.owners[s.id.Owner] = s
-	o.sessions.Add(1)
+	o.total.Add(1)
 }
 
 // store writes the record of a session.
@@ -180,10 +180,10 @@ func (l *loop) end(s *session) {
 	}
 	s.noteRefusals()
 	o.subs.Add(-int64(len(s.subs)))
-	o.sessions.Add(-1)
+	o.total.Add(-1)
 	o.queued.Add(-s.cursor.count)
 	o.queuedBytes.Add(-s.cursor.bytes)
-	delete(o.named, s.id)
+	delete(o.sessions, s.id)
 	delete(o.numbered, s.number)
 	switch {
 	case s.prev != nil:
@@ -273,7 +273,7 @@ func (l *loop) let(h *handle, c engine.Close) (kept bool) {
 // crash.
 func (l *loop) letGo() {
 	l.e.orgs.Range(func(_, v any) bool {
-		for _, s := range v.(*org).named {
+		for _, s := range v.(*org).sessions {
 			h := s.holder.Swap(nil)
 			if h == nil {
 				continue

@@ -28,7 +28,7 @@ func (e *Engine) Drop(ctx context.Context, owner auth.Principal) error {
 // failure the caller learns that a restart may bring them back.
 func (d *drop) run(l *loop) {
 	if d.owner.Kind == auth.AnyKind {
-		for _, s := range d.o.named {
+		for _, s := range d.o.sessions {
 			l.drop(s)
 		}
 		d.all(l)

@@ -92,7 +92,7 @@ func (l *loop) loadSession(k parsedKey, v []byte) error {
 	if err != nil {
 		return err
 	}
-	if r.id.Owner.Org != k.org || o.named[r.id] != nil {
+	if r.id.Owner.Org != k.org || o.sessions[r.id] != nil {
 		return fmt.Errorf("%w: the session is another's", errRecord)
 	}
 	s := newSession(o, r.id, k.number, true)

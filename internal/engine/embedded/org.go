@@ -23,7 +23,7 @@ type org struct {
 	totals
 
 	// Of the loop.
-	named    map[engine.SessionID]*session
+	sessions map[engine.SessionID]*session
 	numbered map[uint64]*session         // persistent ones
 	owners   map[auth.Principal]*session // the first of a list
 	groups   map[groupName]*group
@@ -64,7 +64,7 @@ type group struct {
 func newOrg(e *Engine, id auth.OrgID) *org {
 	o := &org{
 		e: e, id: id,
-		named:    map[engine.SessionID]*session{},
+		sessions: map[engine.SessionID]*session{},
 		numbered: map[uint64]*session{},
 		owners:   map[auth.Principal]*session{},
 		groups:   map[groupName]*group{},

@@ -12,8 +12,8 @@ import (
 // totals are what an organisation has now. The loop writes them, but for what
 // is queued: there, whatever a publisher has reserved room for counts already.
 type totals struct {
-	sessions, persistent, held, subs atomic.Int64
-	retainedCount, retainedBytes     atomic.Int64 // as stored
+	total, persistent, held, subs atomic.Int64 // sessions, and subscriptions
+	retainedCount, retainedBytes  atomic.Int64 // as stored
 
 	_                   [64]byte // publishers write what follows and read what surrounds it
 	queued, queuedBytes atomic.Int64
@@ -99,7 +99,7 @@ func (e *Engine) Stats(_ context.Context, id auth.OrgID) (engine.Stats, error) {
 
 // count adds what the organisation has.
 func (o *org) count(s *engine.Stats) {
-	s.Sessions += o.sessions.Load()
+	s.Sessions += o.total.Load()
 	s.Persistent += o.persistent.Load()
 	s.Held += o.held.Load()
 	s.Subscriptions += o.subs.Load()

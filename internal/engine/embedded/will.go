@@ -111,15 +111,21 @@ type foundWill struct {
 	o  *org
 	id engine.SessionID
 	will
+	most time.Duration // that the delay may be
 }
 
 func (c *listWills) run(l *loop) {
 	l.e.orgs.Range(func(_, v any) bool {
 		o := v.(*org)
 		for id, w := range o.wills {
-			if !w.held {
-				c.found = append(c.found, foundWill{o, id, w})
+			if w.held {
+				continue
 			}
+			f := foundWill{o: o, id: id, will: w}
+			if s := o.sessions[id]; s != nil {
+				f.most = s.expiry
+			}
+			c.found = append(c.found, f)
 		}
 		return true
 	})
@@ -173,6 +179,6 @@ func (f *foundWill) read(ctx context.Context) (*engine.Will, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.Closed = f.closed
+	w.Closed, w.Delay = f.closed, min(w.Delay, f.most)
 	return w, nil
 }

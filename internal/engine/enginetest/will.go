@@ -74,8 +74,9 @@ func testWills(t *testing.T, s Store) {
 		}
 		w, want := all[0], engine.Claim{ID: id}
 		withWill("a", "3")(&want)
+		delay := min(expiry, time.Minute) // the session's end is the latest
 		if w.Session != id || string(w.Message.Payload) != "3" || w.Message.Topic.String() != "will" || w.Message.QoS != 1 ||
-			!w.Message.Retain || w.Delay != time.Minute || w.Ref.Credential != "token:3" || w.Ref.Principal != id.Owner ||
+			!w.Message.Retain || w.Delay != delay || w.Ref.Credential != "token:3" || w.Ref.Principal != id.Owner ||
 			!w.Ref.Expires.Equal(want.Will.Ref.Expires) || w.Closed.Before(before) {
 			t.Errorf("will %+v", w)
 		}
@@ -106,6 +107,10 @@ func testWillsAfterCrash(t *testing.T, s Store) {
 	e := s.Open(t)
 	claim(t, e, sid("a", "1"), time.Hour, withWill("a", "1"))
 	claim(t, e, sid("a", "2"), 0, withWill("a", "2"))
+	short := claim(t, e, sid("a", "4"), time.Hour, withWill("a", "4"))
+	if err := short.session.Close(context.Background(), engine.Close{Expiry: 10 * time.Second, KeepWill: true}); err != nil {
+		t.Fatal(err)
+	}
 	closed := claim(t, e, sid("b", "3"), time.Hour, withWill("b", "3"))
 	if err := closed.session.Close(context.Background(), engine.Close{Expiry: time.Hour, KeepWill: true}); err != nil {
 		t.Fatal(err)
@@ -113,12 +118,14 @@ func testWillsAfterCrash(t *testing.T, s Store) {
 	settle(t, e)
 	s.Crash(t)
 	e = s.Open(t)
-	wantWills(t, e, "1", "2", "3")
+	wantWills(t, e, "1", "2", "3", "4")
+	delays := map[string]time.Duration{"1": time.Minute, "2": 0, "3": time.Minute, "4": 10 * time.Second}
 	for _, w := range allWills(t, e) {
-		if cut := string(w.Message.Payload) != "3"; w.Closed.IsZero() != cut {
-			t.Errorf("will %s: closed %v", w.Message.Payload, w.Closed)
+		p := string(w.Message.Payload)
+		if cut := p == "1" || p == "2"; w.Closed.IsZero() != cut || w.Delay != delays[p] {
+			t.Errorf("will %s: closed %v, delay %v", p, w.Closed, w.Delay)
 		}
 	}
 	claim(t, e, sid("a", "1"), time.Hour)
-	wantWills(t, e, "2", "3")
+	wantWills(t, e, "2", "3", "4")
 }
