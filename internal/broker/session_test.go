@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -198,49 +197,6 @@ func TestTakeover(t *testing.T) {
 		w.connect(v, "c", func(p *mqtt.Connect) { as(p, testOrg, "v") }).ping()
 		c.ping()
 	})
-}
-
-// Many clients with one client id: each gets its turn, one is left.
-func TestTakeoverStorm(t *testing.T) {
-	w := start(t, nil)
-	const n = 20
-	errs := make(chan error, n)
-	for range n {
-		nc := w.dial(nil)
-		go func() {
-			c := newClient(t, nc, mqtt.V5)
-			if _, err := nc.Write(hello(mqtt.V5, "same", lasting).Append(nil, mqtt.V5)); err != nil {
-				errs <- err
-				return
-			}
-			p, err := c.packet()
-			if ack, ok := p.(*mqtt.Connack); err == nil && (!ok || ack.Code != 0) {
-				err = fmt.Errorf("got %T %+v", p, p)
-			}
-			errs <- err
-		}()
-	}
-	for range n {
-		<-errs // some are ended before their CONNACK
-	}
-	eventually(t, "one is left", func() bool { return w.b.Snapshot().Connected == 1 && w.b.Snapshot().Open == 1 })
-}
-
-// A slow reader cannot hold up whoever takes its session over.
-func TestTakeoverOfStuck(t *testing.T) {
-	w := start(t, nil)
-	stuck := w.connect(mqtt.V5, "c", nil)
-	stuck.small()
-	stuck.sub("#", 0)
-	p := w.connect(mqtt.V5, "p", nil)
-	for i := 0; i < 3000 && w.b.Snapshot().DroppedSlow == 0; i++ {
-		p.publish("a", string(make([]byte, 16<<10)))
-	}
-	begun := time.Now()
-	w.connect(mqtt.V5, "c", nil).ping()
-	if d := time.Since(begun); d > time.Second {
-		t.Errorf("took %v", d)
-	}
 }
 
 // What a resumed session may no longer subscribe to is withdrawn.
