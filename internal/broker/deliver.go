@@ -128,11 +128,11 @@ func (c *conn) writeLocked(m *engine.Message, d *engine.Delivery, id uint16, dup
 	p := mqtt.Delivery{QoS: d.QoS, Dup: dup, Retain: d.Retain, PacketID: id, SubscriptionIDs: d.IDs}
 	if !m.Expires.IsZero() {
 		left := time.Until(m.Expires)
-		if left <= 0 {
+		if left <= 0 && !dup { // what the client may have is brought to its end [MQTT-4.3.3-7]
 			c.b.metrics.dropExpired.Add(1)
 			return false
 		}
-		p.Expiry = mqtt.Some(uint32((left + time.Second - 1) / time.Second)) // [MQTT-3.3.2-6]
+		p.Expiry = mqtt.Some(uint32((max(left, 0) + time.Second - 1) / time.Second)) // [MQTT-3.3.2-6]
 	}
 	if mqtt.PublishSize(c.version, &s, &p) > int(c.clientMax) {
 		c.b.metrics.dropLarge.Add(1) // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
