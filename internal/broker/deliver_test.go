@@ -405,20 +405,6 @@ func TestMaximumPacketSizeOfClient(t *testing.T) {
 	}
 }
 
-func TestMessageExpiry(t *testing.T) {
-	w := start(t, nil)
-	c := w.connect(mqtt.V5, "c", nil)
-	c.sub("#", 0)
-	p := w.connect(mqtt.V5, "p", nil)
-	lasting, over := pub("a", "lasting", 0, 0), pub("a", "over", 0, 0)
-	lasting.Expiry, over.Expiry = mqtt.Some[uint32](100), mqtt.Some[uint32](0)
-	p.send(over, lasting)
-	m := c.receive("a", "lasting")
-	if s, ok := m.Expiry.Get(); !ok || s < 98 || s > 100 {
-		t.Errorf("remaining %v %v", s, ok)
-	}
-}
-
 func TestPropertiesAreForwarded(t *testing.T) {
 	w := start(t, nil)
 	c := w.connect(mqtt.V5, "c", nil)

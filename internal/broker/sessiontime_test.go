@@ -90,7 +90,7 @@ func TestSessionExpiryTime(t *testing.T) {
 					if n := s.stats().Sessions; n != 2 {
 						t.Errorf("%d sessions just before", n)
 					}
-					time.Sleep(time.Millisecond)
+					time.Sleep(2 * time.Millisecond) // the engine counts milliseconds
 				}
 				synctest.Wait()
 				if st := s.stats(); st.Sessions != 1 || st.Queued != 0 || st.Subscriptions != 0 {
