@@ -105,7 +105,6 @@ func (c *conn) admitClient(p *mqtt.Connect) error {
 		return err
 	}
 	c.log = c.log.With("client", client)
-	c.clientMax = p.Properties.MaximumPacketSize.Or(mqtt.MaxPacketSize)
 	seen := c.b.changes.Load()
 	grant, err := c.authenticate(p, client)
 	if err != nil {

@@ -46,7 +46,8 @@
 //
 // Legal packets are made with internal/mqtt; illegal ones are bytes, given to
 // client.raw. Nothing waits for time to pass: that nothing came is shown by a
-// ping (client.nothing), or by a message that must come after it. What depends
+// ping (client.nothing), or by a message that must come after it (client.reaches:
+// what a session has kept may come after the answer to a ping). What depends
 // on time (keep alive, expiry, delay) is tested in internal/broker and
 // internal/engine with a clock that the test moves, and the rows name those tests.
 //

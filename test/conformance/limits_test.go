@@ -15,9 +15,6 @@ const smallest = 30
 // counts as delivered [MQTT-3.1.2-24] [MQTT-3.1.2-25].
 func TestMessageTooLargeForClient(t *testing.T) {
 	everywhere(t, func(t *trial) {
-		if !t.is5() {
-			return
-		}
 		pub := t.connect()
 		p := t.persistent("s")
 		fits := message(t.topic("a"), strings.Repeat("x", 100), 1)
@@ -39,7 +36,7 @@ func TestMessageTooLargeForClient(t *testing.T) {
 		sub.leave()
 		p.Properties.MaximumPacketSize = mqtt.Opt[uint32]{}
 		pub.reaches(t.connectAs(p), t.topic("a")) // nor is it kept for later
-	})
+	}, mqtt.V5)
 }
 
 // An answer that the client cannot take ends the connection [MQTT-3.1.2-24].

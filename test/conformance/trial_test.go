@@ -65,10 +65,13 @@ func only(t *testing.T, v mqtt.Version, run func(*trial)) {
 	try(t, rotate(t.Name(), v), run)
 }
 
-// everywhere runs a test in every combination.
-func everywhere(t *testing.T, run func(*trial)) {
+// everywhere runs a test in every combination, of these versions if any are given.
+func everywhere(t *testing.T, run func(*trial), versions ...mqtt.Version) {
 	t.Parallel()
-	for _, v := range []mqtt.Version{mqtt.V311, mqtt.V5} {
+	if len(versions) == 0 {
+		versions = []mqtt.Version{mqtt.V311, mqtt.V5}
+	}
+	for _, v := range versions {
 		for _, over := range transports {
 			for _, w := range writings {
 				try(t, mode{v, over, w}, run)
