@@ -27,6 +27,7 @@ import (
 // an audit record in a SQLite file.
 type fixture struct {
 	url      string
+	handler  http.Handler
 	client   *http.Client
 	roots    *x509.CertPool
 	first    registry.BootstrapResult
@@ -36,7 +37,7 @@ type fixture struct {
 	token    string // the administrator's
 }
 
-func start(t *testing.T) *fixture {
+func start(t testing.TB) *fixture {
 	t.Helper()
 	ctx, dir := context.Background(), t.TempDir()
 	db, err := sqlite.Open(ctx, filepath.Join(dir, "state.db"))
@@ -64,7 +65,7 @@ func start(t *testing.T) *fixture {
 	s.Config.ErrorLog = slog.NewLogLogger(logger.Handler(), slog.LevelInfo)
 	s.StartTLS()
 	t.Cleanup(s.Close)
-	f.url = s.URL
+	f.url, f.handler = s.URL, s.Config.Handler
 	f.client = f.with(nil)
 	f.token = f.signIn(t)
 	return f
@@ -79,14 +80,14 @@ func (f *fixture) with(cert *tls.Certificate) *http.Client {
 	return &http.Client{Transport: &http.Transport{TLSClientConfig: c, DisableKeepAlives: true}}
 }
 
-func (f *fixture) signIn(t *testing.T) string {
+func (f *fixture) signIn(t testing.TB) string {
 	t.Helper()
 	var out struct{ Token string }
 	f.ask(t, anonymous, "POST", "/api/v1/sign-in", map[string]string{"code": f.first.CLICode.Reveal()}).is(t, 200).into(t, &out)
 	return out.Token
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +113,7 @@ type answer struct {
 }
 
 // ask makes a request. A string is sent as it is, anything else as JSON.
-func (f *fixture) ask(t *testing.T, who caller, method, path string, in any) answer {
+func (f *fixture) ask(t testing.TB, who caller, method, path string, in any) answer {
 	t.Helper()
 	var body io.Reader
 	switch in := in.(type) {
@@ -133,7 +134,7 @@ func (f *fixture) ask(t *testing.T, who caller, method, path string, in any) ans
 	return f.do(t, f.client, req)
 }
 
-func (f *fixture) do(t *testing.T, c *http.Client, req *http.Request) answer {
+func (f *fixture) do(t testing.TB, c *http.Client, req *http.Request) answer {
 	t.Helper()
 	res, err := c.Do(req)
 	must(t, err)
@@ -144,7 +145,7 @@ func (f *fixture) do(t *testing.T, c *http.Client, req *http.Request) answer {
 }
 
 // is checks the status; a refusal must be a problem document.
-func (a answer) is(t *testing.T, status int) answer {
+func (a answer) is(t testing.TB, status int) answer {
 	t.Helper()
 	if a.status != status {
 		t.Fatalf("got status %d, want %d: %s", a.status, status, a.body)
@@ -155,7 +156,7 @@ func (a answer) is(t *testing.T, status int) answer {
 	return a
 }
 
-func (a answer) into(t *testing.T, out any) {
+func (a answer) into(t testing.TB, out any) {
 	t.Helper()
 	if err := json.Unmarshal(a.body, out); err != nil {
 		t.Fatalf("decode %s: %v", a.body, err)
@@ -171,7 +172,7 @@ type problem struct {
 }
 
 // problem checks that a is a problem document with everything one must have.
-func (a answer) problem(t *testing.T) problem {
+func (a answer) problem(t testing.TB) problem {
 	t.Helper()
 	var p problem
 	if got := a.header.Get("Content-Type"); got != "application/problem+json" {

@@ -30,6 +30,7 @@ import (
 // embedded engine on disk.
 type fixture struct {
 	url      string
+	handler  http.Handler
 	client   *http.Client // follows no redirects and keeps cookies
 	registry *registry.Registry
 	engine   engine.Engine
@@ -39,17 +40,17 @@ type fixture struct {
 	token    string
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func start(t *testing.T) *fixture { return startWith(t, 10*time.Second) }
+func start(t testing.TB) *fixture { return startWith(t, 10*time.Second) }
 
 // startWith is start with a time for each write to a browser.
-func startWith(t *testing.T, writeIn time.Duration) *fixture {
+func startWith(t testing.TB, writeIn time.Duration) *fixture {
 	t.Helper()
 	ctx, dir := context.Background(), t.TempDir()
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -80,7 +81,7 @@ func startWith(t *testing.T, writeIn time.Duration) *fixture {
 	s.EnableHTTP2 = true
 	s.StartTLS()
 	t.Cleanup(s.Close)
-	f.url = s.URL
+	f.url, f.handler = s.URL, h
 	jar, err := cookiejar.New(nil)
 	must(t, err)
 	f.client = &http.Client{
@@ -99,7 +100,7 @@ type answer struct {
 	body   string
 }
 
-func (f *fixture) do(t *testing.T, method, path string, header ...string) answer {
+func (f *fixture) do(t testing.TB, method, path string, header ...string) answer {
 	t.Helper()
 	req, err := http.NewRequest(method, f.url+path, nil)
 	must(t, err)
@@ -117,7 +118,7 @@ func (f *fixture) do(t *testing.T, method, path string, header ...string) answer
 	return answer{res.StatusCode, res.Header, string(b)}
 }
 
-func (a answer) is(t *testing.T, status int) answer {
+func (a answer) is(t testing.TB, status int) answer {
 	t.Helper()
 	if a.status != status {
 		t.Fatalf("got status %d, want %d: %s", a.status, status, a.body)
@@ -125,7 +126,7 @@ func (a answer) is(t *testing.T, status int) answer {
 	return a
 }
 
-func (a answer) says(t *testing.T, text string) answer {
+func (a answer) says(t testing.TB, text string) answer {
 	t.Helper()
 	if !strings.Contains(a.body, text) {
 		t.Fatalf("the page does not say %q: %s", text, a.body)
@@ -134,7 +135,7 @@ func (a answer) says(t *testing.T, text string) answer {
 }
 
 // signIn uses the first link, and remembers the session for direct questions.
-func (f *fixture) signIn(t *testing.T) {
+func (f *fixture) signIn(t testing.TB) {
 	t.Helper()
 	f.do(t, "POST", "/sign-in/"+f.first.ConsoleCode.Reveal()).is(t, http.StatusSeeOther)
 	u, err := url.Parse(f.url)
@@ -146,7 +147,7 @@ func (f *fixture) signIn(t *testing.T) {
 }
 
 // publish sends a message into the engine as a device does through the broker.
-func (f *fixture) publish(t *testing.T, org auth.OrgID, name, payload string) {
+func (f *fixture) publish(t testing.TB, org auth.OrgID, name, payload string) {
 	t.Helper()
 	n, err := topic.ParseName(name)
 	must(t, err)
