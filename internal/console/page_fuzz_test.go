@@ -24,7 +24,7 @@ func FuzzPage(f *testing.F) {
 		r := &http.Request{
 			Method: method, URL: &url.URL{Path: path, RawQuery: query}, Host: "localhost", RequestURI: target,
 			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: "127.0.0.1:1", Body: http.NoBody,
-			Header: http.Header{"Cookie": {cookie, "__Host-session=" + cookie}, "Sec-Fetch-Site": {site}, "Origin": {site}},
+			Header: http.Header{"Cookie": {cookie, "__Host-keepmq=" + cookie}, "Sec-Fetch-Site": {site}, "Origin": {site}},
 		}
 		w := httptest.NewRecorder()
 		x.handler.ServeHTTP(w, r.WithContext(t.Context()))
