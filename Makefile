@@ -3,6 +3,7 @@
 GO      ?= go
 DATA    ?= data
 TIME    ?= 30s
+SOAK    ?= 2m
 export CGO_ENABLED ?= 0
 
 .PHONY: help
@@ -31,6 +32,10 @@ lint: ## staticcheck, golangci-lint and govulncheck
 .PHONY: fuzz
 fuzz: ## run every fuzz target for TIME each (default 30s)
 	@scripts/fuzz $(TIME)
+
+.PHONY: soak
+soak: ## load the server with 10,000 clients while others attack it
+	$(GO) test ./test/soak -v -timeout 60m -soak.clients 10000 -soak.rate 1000 -soak.phase $(SOAK)
 
 .PHONY: bench
 bench: build ## measure beside Mosquitto on this machine, and print ratios

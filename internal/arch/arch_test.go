@@ -58,6 +58,7 @@ var allowed = map[string]string{
 	"test/running":     "std client mqtt secret test/server",
 	"test/clients":     "test/server",
 	"test/browser":     "std test/server",
+	"test/soak":        "client mqtt secret test/server",
 	"test/security":    "mqtt test/server",
 	"test/crash":       "client errs mqtt secret test/server",
 	"test/conformance": "mqtt test/server",
