@@ -31,6 +31,7 @@ type fleet struct {
 	wg       sync.WaitGroup
 
 	phase    atomic.Pointer[latencies] // nil: nobody looks
+	pending  atomic.Int64              // publishes without an answer
 	acked    [3]atomic.Int64
 	received atomic.Int64
 	refused  atomic.Int64 // publishes
@@ -189,7 +190,9 @@ func (m *member) publish(ctx context.Context, c *client.Client) error {
 	qos := byte(m.rnd.IntN(3))
 	n := m.f.numbers.Add(1)
 	payload := fmt.Appendf(nil, "%d %d %d %d %0*d", m.id, n, qos, time.Now().UnixNano(), 20+m.rnd.IntN(400), 0)
+	m.f.pending.Add(1)
 	err := c.PublishAsync(ctx, client.Message{Topic: fmt.Sprintf("%s/%d", to.topic(), qos), Payload: payload, QoS: qos}, func(err error) {
+		defer m.f.pending.Add(-1)
 		switch {
 		case err == nil:
 			m.f.acked[qos].Add(1)
@@ -200,6 +203,9 @@ func (m *member) publish(ctx context.Context, c *client.Client) error {
 			m.f.refused.Add(1)
 		}
 	})
+	if err != nil {
+		m.f.pending.Add(-1)
+	}
 	return err
 }
 
@@ -273,11 +279,11 @@ func (f *fleet) live(name string, d time.Duration) *latencies {
 func (f *fleet) drain() {
 	f.stopping.Store(true)
 	for end := time.Now().Add(patience); time.Now().Before(end); {
-		missing := 0
+		pending, missing := f.pending.Load(), 0 // in this order: an answer makes a debt first
 		for _, m := range f.readers {
 			missing += m.missing()
 		}
-		if missing == 0 {
+		if missing == 0 && pending == 0 {
 			return
 		}
 		t := time.NewTimer(200 * time.Millisecond)

@@ -1,10 +1,13 @@
 package soak
 
 import (
+	"crypto/tls"
 	"fmt"
+	"net"
 	"os"
 	"regexp"
 	"sort"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -73,7 +76,14 @@ func (w *world) judge(before usage, after []usage) {
 			w.t.Errorf("memory grew from %d to %d MiB from the first cycle to the last", first>>20, last>>20)
 		}
 	}
-	fresh, used := w.goroutines(start(w.t)), w.goroutines(w.s)
+	idle := start(w.t)
+	idle.SignIn() // both ports are served from here on
+	nc, err := tls.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(idle.MQTTPort)), idle.TLS())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	nc.Close()
+	fresh, used := w.goroutines(idle), w.goroutines(w.s)
 	for where, n := range used {
 		if n > fresh[where]+2 {
 			w.t.Errorf("%d goroutines are left in %s, a fresh server has %d", n, where, fresh[where])
