@@ -23,7 +23,7 @@ var allowed = map[string]string{
 	"internal/mqtt":          "std",
 	"internal/quota":         "std errs",
 	"internal/auth":          "std errs quota secret topic",
-	"internal/auth/authtest": "std auth errs secret",
+	"internal/auth/authtest": "std auth errs quota secret",
 	"internal/auth/sasl":     "std",
 	"internal/client":        "std errs mqtt secret",
 	// seams and their drivers

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/secret"
 )
 
@@ -45,6 +46,17 @@ type Exchange interface {
 	Step(ctx context.Context, data []byte) (reply []byte, g *Grant, err error)
 }
 
+// A Change says whose grants may have changed: the principal's or, if that is of
+// AnyKind, those of its organisation.
+type Change struct {
+	Principal
+	// Limits says that the change is one of limits and of nothing else: of those
+	// of the organisation or, unless Type is empty, of one device type of it. The
+	// principal is of AnyKind then, and Limits of the Verifier tells the rest.
+	Limits bool
+	Type   string
+}
+
 // A Verifier answers who a client is and what it may do. Its refusals carry
 // errs.Unauthenticated or errs.Denied; any other error is a check that could not
 // be made, which is a refusal too.
@@ -65,9 +77,13 @@ type Verifier interface {
 	// AnyKind stands for its organisation.
 	Renew(ctx context.Context, r Ref) (*Grant, error)
 
-	// Changes yields each principal whose grants may have changed, from the call
-	// on, not only from the first step of the loop. An error is the last it
-	// yields: changes may have been missed. Call again, then renew everyone. The
-	// sequence is for one loop and ends with ctx.
-	Changes(ctx context.Context) iter.Seq2[Principal, error]
+	// Limits returns what is set for an organisation or, unless typ is empty, for
+	// that device type of it, as grants carry it; nothing for what does not exist.
+	Limits(ctx context.Context, org OrgID, typ string) (quota.Limits, error)
+
+	// Changes yields whose grants may have changed, from the call on, not only
+	// from the first step of the loop. An error is the last it yields: changes may
+	// have been missed. Call again, then renew everyone. The sequence is for one
+	// loop and ends with ctx.
+	Changes(ctx context.Context) iter.Seq2[Change, error]
 }

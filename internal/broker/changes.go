@@ -20,10 +20,10 @@ const renewTimeout = 500 * time.Millisecond
 const renewers = 16
 
 // watchChanges follows the changes of grants, of which the first are in seq.
-func (b *Broker) watchChanges(seq iter.Seq2[auth.Principal, error]) {
+func (b *Broker) watchChanges(seq iter.Seq2[auth.Change, error]) {
 	var pause time.Duration
 	for {
-		for p, err := range seq {
+		for ch, err := range seq {
 			b.changes.Add(1)
 			if b.watch.Err() != nil {
 				return
@@ -33,7 +33,7 @@ func (b *Broker) watchChanges(seq iter.Seq2[auth.Principal, error]) {
 				break
 			}
 			pause = 0
-			b.changed(p)
+			b.changed(ch)
 		}
 		if b.watch.Err() != nil {
 			return
@@ -49,8 +49,13 @@ func (b *Broker) watchChanges(seq iter.Seq2[auth.Principal, error]) {
 	}
 }
 
-// changed renews everything that a change of p concerns.
-func (b *Broker) changed(p auth.Principal) {
+// changed renews everything that a change concerns.
+func (b *Broker) changed(ch auth.Change) {
+	if ch.Limits {
+		b.limitsChanged(ch)
+		return
+	}
+	p := ch.Principal
 	b.renew(b.covered(p))
 	// The principal may be gone together with the sessions that nobody holds now.
 	ctx, cancel := context.WithTimeout(b.life, renewTimeout)
@@ -115,6 +120,7 @@ func (b *Broker) renew(conns []*conn) {
 func (c *conn) renew() {
 	const attempts = 10
 	for range attempts {
+		seen := c.b.changes.Load()
 		old := c.grant.Load()
 		ctx, cancel := context.WithTimeout(c.b.life, renewTimeout)
 		grant, err := c.b.cfg.Verifier.Renew(ctx, old.Ref())
@@ -130,7 +136,7 @@ func (c *conn) renew() {
 			c.end(ending{code: mqtt.AdministrativeAction, msg: "the client's identity has changed", urgent: true})
 			return
 		}
-		if c.swapGrant(old, grant) { // from here on it decides
+		if c.swapGrant(old, grant, seen) && c.b.changes.Load() == seen { // from here on it decides
 			c.renewed()
 			return
 		}

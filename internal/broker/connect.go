@@ -110,20 +110,26 @@ func (c *conn) admitClient(p *mqtt.Connect) error {
 	if err != nil {
 		return err
 	}
-	if err := c.take(grant, p); err != nil {
+	if err := c.take(grant, p, seen); err != nil {
 		return err
 	}
 	if err := c.b.enter(c); err != nil {
 		return err
 	}
 	// From here on changes reach this connection; what came before is asked for.
-	if c.b.changes.Load() != seen {
+	const attempts = 1000
+	for range attempts {
+		now := c.b.changes.Load()
+		if now == seen {
+			return c.begin(p, assigned)
+		}
+		seen = now
 		if grant, err = c.b.cfg.Verifier.Renew(c.ctx, grant.Ref()); err != nil {
 			return err
 		}
-		c.setGrant(grant)
+		c.setGrant(grant, seen)
 	}
-	return c.begin(p, assigned)
+	return protocolError(mqtt.ServerBusy, "what the client may do changes too often")
 }
 
 // clientID returns the client identifier, or a new one if there is none.
@@ -138,13 +144,13 @@ func clientID(p *mqtt.Connect) (id string, assigned bool, err error) {
 }
 
 // take notes what the client asks for, as far as its grant goes.
-func (c *conn) take(grant *auth.Grant, p *mqtt.Connect) error {
+func (c *conn) take(grant *auth.Grant, p *mqtt.Connect, seen uint64) error {
 	if end := grant.Ref().Expires; !end.IsZero() && !time.Now().Before(end) {
 		return errs.E(errs.Unauthenticated, "the credential has expired")
 	}
 	c.id = engine.SessionID{Owner: grant.Principal(), Client: grant.Ref().Client}
 	c.tenant, c.group = c.b.tenantOf(grant.Principal())
-	c.setGrant(grant)
+	c.setGrant(grant, seen)
 	limits := c.limits.Load()
 	c.log = c.log.With("org", c.id.Owner.Org, "session", c.id.Client)
 	switch {

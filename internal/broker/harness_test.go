@@ -27,6 +27,7 @@ import (
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/mqtt"
 	"github.com/keepmq/keepmq/internal/nettest"
+	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/topic"
 )
 
@@ -43,6 +44,9 @@ type directory struct {
 	readers map[chan change]struct{}
 	asked   int
 	held    chan struct{} // not nil: "slow" exchanges wait until it is closed
+	renewed int
+	refused error                   // not nil: what Limits says
+	limits  map[string]quota.Limits // by "organisation/device type"
 }
 
 type user struct {
@@ -53,6 +57,7 @@ type user struct {
 
 type change struct {
 	p   auth.Principal
+	of  *string // not nil: the limits of the organisation, or of this device type
 	err error
 }
 
@@ -103,6 +108,39 @@ func (d *directory) quietly(name string, f func(*user)) {
 	f(d.users[string(testOrg)+"/"+name])
 }
 
+// setLimits sets the limits of an organisation or of a device type of it, and
+// tells the broker.
+func (d *directory) setLimits(org auth.OrgID, typ string, l quota.Limits) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.limits == nil {
+		d.limits = map[string]quota.Limits{}
+	}
+	d.limits[string(org)+"/"+typ] = l
+	for _, u := range d.users {
+		of, _ := u.spec.Principal.TypeAndID()
+		switch {
+		case u.spec.Principal.Org != org:
+		case typ == "":
+			u.spec.OrgLimits = l
+		case of == typ:
+			u.spec.TypeLimits = l
+		}
+	}
+	for r := range d.readers {
+		r <- change{p: auth.Principal{Org: org}, of: &typ}
+	}
+}
+
+func (d *directory) Limits(_ context.Context, org auth.OrgID, typ string) (quota.Limits, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.refused != nil {
+		return quota.Limits{}, d.refused
+	}
+	return d.limits[string(org)+"/"+typ], nil
+}
+
 // fail tells the broker that changes may have been missed.
 func (d *directory) fail() {
 	d.mu.Lock()
@@ -139,6 +177,7 @@ func (d *directory) Verify(_ context.Context, c auth.Credentials) (*auth.Grant, 
 func (d *directory) Renew(_ context.Context, r auth.Ref) (*auth.Grant, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.renewed++
 	u := d.users[string(r.Principal.Org)+"/"+r.Principal.ID]
 	if u == nil {
 		return nil, errs.E(errs.NotFound, "no such user")
@@ -146,12 +185,12 @@ func (d *directory) Renew(_ context.Context, r auth.Ref) (*auth.Grant, error) {
 	return d.grant(u, r.Client)
 }
 
-func (d *directory) Changes(ctx context.Context) iter.Seq2[auth.Principal, error] {
+func (d *directory) Changes(ctx context.Context) iter.Seq2[auth.Change, error] {
 	ch := make(chan change, 100)
 	d.mu.Lock()
 	d.readers[ch] = struct{}{}
 	d.mu.Unlock()
-	return func(yield func(auth.Principal, error) bool) {
+	return func(yield func(auth.Change, error) bool) {
 		defer func() {
 			d.mu.Lock()
 			delete(d.readers, ch)
@@ -162,7 +201,11 @@ func (d *directory) Changes(ctx context.Context) iter.Seq2[auth.Principal, error
 			case <-ctx.Done():
 				return
 			case k := <-ch:
-				if !yield(k.p, k.err) {
+				ch := auth.Change{Principal: k.p, Limits: k.of != nil}
+				if ch.Limits {
+					ch.Type = *k.of
+				}
+				if !yield(ch, k.err) {
 					return
 				}
 			}

@@ -153,6 +153,7 @@ func (b *Broker) postMessage(w http.ResponseWriter, r *http.Request, kind string
 	if err != nil {
 		return err
 	}
+	seen := b.changes.Load()
 	grant, err := b.cfg.Verifier.Verify(r.Context(), creds)
 	if err != nil {
 		return err
@@ -164,7 +165,8 @@ func (b *Broker) postMessage(w http.ResponseWriter, r *http.Request, kind string
 	if !application && !gateway {
 		topicName = "iot-2/" + kind + "/" + name + "/fmt/" + format
 	}
-	limits := b.limitsOf(grant)
+	tenant, group := b.tenantOf(grant.Principal())
+	limits := b.limitsOf(tenant, group, grant)
 	n, err := publishName(grant, limits, topicName)
 	if err != nil {
 		return err
@@ -173,9 +175,10 @@ func (b *Broker) postMessage(w http.ResponseWriter, r *http.Request, kind string
 	if err != nil {
 		return errs.Wrap(errs.Invalid, err, "the message cannot be read")
 	}
-	if err := b.chargePost(r.Context(), grant.Principal(), limits, len(body)); err != nil {
+	if err := b.chargePost(r.Context(), grant.Principal(), tenant, group, limits, len(body)); err != nil {
 		return err
 	}
+	b.limitOrg(tenant, grant.OrgLimits(b.cfg.Limits), seen)
 	b.metrics.in[1].Add(1)
 	from := grant.Principal()
 	m := &engine.Message{Org: from.Org, Topic: n, Payload: body, QoS: 1, From: from}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/keepmq/keepmq/internal/auth"
@@ -21,7 +23,9 @@ type tenant struct {
 	conns   map[*conn]struct{}
 	perUser map[auth.Principal]int64 // connections
 	groups  map[string]*group        // by device type
-	limits  quota.Limits             // what the engine was told last
+
+	telling sync.Mutex   // guards told, and the order in which the engine is told
+	told    quota.Limits // what the engine was told last
 }
 
 // A group is some clients that share limits: all of an organisation, or the
@@ -30,6 +34,7 @@ type group struct {
 	conns    int64 // guarded by b.mu
 	messages quota.Bucket
 	bytes    quota.Bucket
+	latest   atomic.Pointer[quota.Limits] // of its clients: they share one copy
 }
 
 // tenantOf returns the organisation of p and the group of its device type; that
@@ -90,48 +95,131 @@ func (t *tenant) leave(c *conn) {
 	}
 }
 
-// limitsOf returns what holds for a client with this grant.
-func (b *Broker) limitsOf(g *auth.Grant) *quota.Limits {
-	limits := g.Limits(b.cfg.Limits)
+// limitsOf returns what holds for a client with this grant, which is in g of t.
+func (b *Broker) limitsOf(t *tenant, g *group, grant *auth.Grant) *quota.Limits {
+	limits := grant.Limits(b.cfg.Limits)
 	if limits == b.cfg.Limits {
 		return &b.cfg.Limits // as for nearly everybody: one for all
 	}
+	if g == nil {
+		g = &t.shared
+	}
+	if latest := g.latest.Load(); latest != nil && *latest == limits {
+		return latest
+	}
+	g.latest.Store(&limits)
 	return &limits
 }
 
-// setGrant has a grant decide from here on, and its limits hold.
-func (c *conn) setGrant(g *auth.Grant) {
+// setGrant has a grant decide from here on, and its limits hold. seen is how
+// many changes were known when it was asked for. If there are more now they may
+// have been of its limits, and the caller asks again.
+func (c *conn) setGrant(g *auth.Grant, seen uint64) {
 	c.grant.Store(g)
-	c.holdLimits(g)
+	c.holdLimits(g, seen)
 }
 
 // swapGrant is setGrant, if old decides until then.
-func (c *conn) swapGrant(old, g *auth.Grant) bool {
+func (c *conn) swapGrant(old, g *auth.Grant, seen uint64) bool {
 	if !c.grant.CompareAndSwap(old, g) {
 		return false
 	}
-	c.holdLimits(g)
+	c.holdLimits(g, seen)
 	return true
 }
 
 // holdLimits has the limits of g hold, or of a grant that came after it.
-func (c *conn) holdLimits(g *auth.Grant) {
+func (c *conn) holdLimits(g *auth.Grant, seen uint64) {
 	for newest := (*auth.Grant)(nil); g != newest; newest, g = g, c.grant.Load() {
-		c.limits.Store(c.b.limitsOf(g))
-		c.b.limitOrg(c.tenant, g)
+		c.limits.Store(c.b.limitsOf(c.tenant, c.group, g))
+		c.b.limitOrg(c.tenant, g.OrgLimits(c.b.cfg.Limits), seen)
 	}
 }
 
 // limitOrg tells the engine what holds for an organisation, if it does not know.
-func (b *Broker) limitOrg(t *tenant, g *auth.Grant) {
-	limits := g.OrgLimits(b.cfg.Limits)
-	b.mu.Lock()
-	known := t.limits == limits
-	t.limits = limits
-	b.mu.Unlock()
-	if !known {
-		b.cfg.Engine.Limit(t.org, limits)
+// It does not if there were changes since seen, which may be of these limits:
+// who is told of the change has newer ones.
+func (b *Broker) limitOrg(t *tenant, limits quota.Limits, seen uint64) {
+	t.telling.Lock()
+	defer t.telling.Unlock()
+	if t.told == limits || b.changes.Load() != seen {
+		return
 	}
+	t.told = limits
+	b.cfg.Engine.Limit(t.org, limits)
+}
+
+// limitsChanged has every client obey the limits of its organisation, or of its
+// device type, that have changed. It asks for those and not for each client,
+// because nothing else of their grants is in question.
+func (b *Broker) limitsChanged(ch auth.Change) {
+	b.mu.Lock()
+	t := b.tenants[ch.Org]
+	b.mu.Unlock()
+	if t == nil {
+		return // none of its clients was here yet
+	}
+	present, err := b.presentLimits(t, ch.Type)
+	conns := b.ofType(t, ch.Type)
+	if err != nil {
+		b.log.Error("changed limits cannot be read: asking for each client's grant", "org", ch.Org, "err", err)
+		b.renew(conns)
+		return
+	}
+	for _, c := range conns {
+		// Whose group is not there has come since, and asks for itself.
+		if l := present[c.group]; l != nil {
+			c.limits.Store(l)
+		}
+	}
+}
+
+// presentLimits returns what holds for the clients of each group now: of all
+// groups, and of who is in none, or only of the one that typ names. It tells the
+// engine what holds for the organisation.
+func (b *Broker) presentLimits(t *tenant, typ string) (map[*group]*quota.Limits, error) {
+	seen := b.changes.Load()
+	ctx, cancel := context.WithTimeout(b.life, renewTimeout)
+	defer cancel()
+	org, err := b.cfg.Verifier.Limits(ctx, t.org, "")
+	if err != nil {
+		return nil, err
+	}
+	org = org.Over(b.cfg.Limits)
+	b.limitOrg(t, org, seen)
+	groups := map[string]*group{}
+	b.mu.Lock()
+	for name, g := range t.groups {
+		if g.conns > 0 && (typ == "" || typ == name) {
+			groups[name] = g
+		}
+	}
+	b.mu.Unlock()
+	present := map[*group]*quota.Limits{nil: &org}
+	for name, g := range groups {
+		set, err := b.cfg.Verifier.Limits(ctx, t.org, name)
+		if err != nil {
+			return nil, err
+		}
+		l := set.Under(org)
+		present[g] = &l
+		g.latest.Store(&l)
+	}
+	return present, nil
+}
+
+// ofType returns the connections of a tenant or, unless typ is empty, those of
+// its devices of that type.
+func (b *Broker) ofType(t *tenant, typ string) []*conn {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	conns := make([]*conn, 0, len(t.conns))
+	for c := range t.conns {
+		if typ == "" || c.group != nil && c.group == t.groups[typ] {
+			conns = append(conns, c)
+		}
+	}
+	return conns
 }
 
 // maxOutbound is how many bytes may wait for the client.
@@ -220,8 +308,7 @@ func (c *conn) pause(d time.Duration) error {
 }
 
 // chargePost is charge for a message over HTTP, which has no connection of its own.
-func (b *Broker) chargePost(ctx context.Context, p auth.Principal, limits *quota.Limits, size int) error {
-	t, g := b.tenantOf(p)
+func (b *Broker) chargePost(ctx context.Context, p auth.Principal, t *tenant, g *group, limits *quota.Limits, size int) error {
 	tolls := []toll{{&t.shared.messages, quota.OrgMessageRate, 1}, {&t.shared.bytes, quota.OrgByteRate, int64(size)}}
 	if g != nil {
 		tolls = append(tolls, toll{&g.messages, quota.TypeMessageRate, 1}, toll{&g.bytes, quota.TypeByteRate, int64(size)})

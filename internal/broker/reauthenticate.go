@@ -103,7 +103,7 @@ func (c *conn) replaceGrant(grant *auth.Grant, seen uint64) error {
 	if !sameClient(old, grant) || old.Ref().UID != grant.Ref().UID {
 		return errs.E(errs.Unauthenticated, "the client must stay who it is")
 	}
-	c.setGrant(grant) // from here on it decides
+	c.setGrant(grant, seen) // from here on it decides
 	if c.will != nil {
 		c.will.Ref = grant.Ref() // finish reads it when this goroutine is done
 	}

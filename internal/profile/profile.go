@@ -10,6 +10,7 @@ package profile
 import (
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/topic"
 )
 
@@ -24,12 +25,14 @@ type Identity struct {
 	Ref      auth.Ref
 	Attached []string    // of a gateway in an iot-2 organisation: "type:id" of every device attached to it
 	Rules    []auth.Rule // of a user in a plain organisation, with templates
+
+	OrgLimits, TypeLimits quota.Limits // what is set for the organisation and the device type
 }
 
 // Grant returns what the client may do in its organisation, which has the given
 // profile. An identity that has no place in it is refused.
 func Grant(profile string, id Identity) (*auth.Grant, error) {
-	spec := auth.Spec{Ref: id.Ref}
+	spec := auth.Spec{Ref: id.Ref, OrgLimits: id.OrgLimits, TypeLimits: id.TypeLimits}
 	var err error
 	switch profile {
 	case IoT2:

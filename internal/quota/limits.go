@@ -89,6 +89,31 @@ func Parse(m map[string]any) (Limits, error) {
 	return s, joined(bad)
 }
 
+// Change returns s with what m sets instead, by name; nil unsets. It reports
+// every mistake at once, as Parse does.
+func (s Limits) Change(m map[string]any) (Limits, error) {
+	set := map[string]any{}
+	var bad []error
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		switch l, ok := Named(name); {
+		case m[name] != nil:
+			set[name] = m[name]
+		case ok:
+			s.n[l] = 0
+		default:
+			bad = append(bad, fmt.Errorf("%s: there is no such limit", name))
+		}
+	}
+	changed, err := Parse(set)
+	if err != nil {
+		bad = append(bad, err)
+	}
+	return changed.Over(s), joined(bad)
+}
+
+// Value returns what is set for l as Parse takes it; nil: nothing.
+func (s Limits) Value(l Limit) any { return s.Map()[l.String()] }
+
 // parse is Parse without a look at the ranges.
 func parse(m map[string]any) (s Limits, bad []error) {
 	for _, name := range slices.Sorted(maps.Keys(m)) {

@@ -197,3 +197,20 @@ func FuzzLimits(f *testing.F) {
 		}
 	})
 }
+
+func TestChange(t *testing.T) {
+	old := quota.Limits{}.With(quota.ClientQueue, 5).With(quota.OrgRetained, 7)
+	got, err := old.Change(map[string]any{"client.queue": nil, "client.queue_full": "end_session", "org.retained": json.Number("9"), "client.packet": nil})
+	if want := (quota.Limits{}).With(quota.ClientQueueFull, quota.EndSession).With(quota.OrgRetained, 9); err != nil || got != want {
+		t.Errorf("got %v, %v", got.Map(), err)
+	}
+	if got.Value(quota.ClientQueueFull) != "end_session" || got.Value(quota.OrgRetained) != int64(9) || got.Value(quota.ClientQueue) != nil {
+		t.Errorf("values %v", got.Map())
+	}
+	_, err = old.Change(map[string]any{"client.queue": 0, "client.hats": nil, "org.hats": 3, "client.packet": "many", "client.queue_full": 1})
+	for _, name := range []string{"client.queue: 0 is not within 1 and 10000000", "client.hats", "org.hats", "client.packet", "client.queue_full: must be"} {
+		if err == nil || !strings.Contains(errs.Message(err), name) {
+			t.Errorf("%q does not say %q", errs.Message(err), name)
+		}
+	}
+}

@@ -23,11 +23,11 @@ type changes struct {
 
 // A reader is one reader of the changes. Its channel is closed when it is
 // dropped because it fell behind; its first change lost is its last.
-type reader struct{ ch chan auth.Principal }
+type reader struct{ ch chan auth.Change }
 
 // subscribe returns a reader that hears every change from now on.
 func (c *changes) subscribe() *reader {
-	r := &reader{ch: make(chan auth.Principal, changeBuffer)}
+	r := &reader{ch: make(chan auth.Change, changeBuffer)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.readers == nil {
@@ -45,12 +45,26 @@ func (c *changes) unsubscribe(r *reader) {
 
 // tell hands ps to every reader without waiting for any.
 func (c *changes) tell(ps []auth.Principal) {
+	all := make([]auth.Change, 0, len(ps))
+	for _, p := range ps {
+		all = append(all, auth.Change{Principal: p})
+	}
+	c.tellChanges(all)
+}
+
+// tellLimits says that the limits of an organisation, or of a device type of
+// it, have changed.
+func (c *changes) tellLimits(k limitKey) {
+	c.tellChanges([]auth.Change{{Principal: auth.Principal{Org: k.org}, Limits: true, Type: k.typ}})
+}
+
+func (c *changes) tellChanges(all []auth.Change) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for r := range c.readers {
-		for _, p := range ps {
+		for _, ch := range all {
 			select {
-			case r.ch <- p:
+			case r.ch <- ch:
 				continue
 			default:
 			}
@@ -78,10 +92,10 @@ func (c *changes) drop(r *reader) {
 // Changes implements auth.Verifier. It listens from the call on, not only from
 // the first step of the iteration, so that nothing is missed between the two.
 // The sequence is for one loop; it ends with ctx.
-func (r *Registry) Changes(ctx context.Context) iter.Seq2[auth.Principal, error] {
+func (r *Registry) Changes(ctx context.Context) iter.Seq2[auth.Change, error] {
 	rd := r.changes.subscribe()
 	stop := context.AfterFunc(ctx, func() { r.changes.unsubscribe(rd) })
-	return func(yield func(auth.Principal, error) bool) {
+	return func(yield func(auth.Change, error) bool) {
 		defer stop()
 		defer r.changes.unsubscribe(rd)
 		for {
@@ -90,7 +104,7 @@ func (r *Registry) Changes(ctx context.Context) iter.Seq2[auth.Principal, error]
 				return
 			case p, ok := <-rd.ch:
 				if !ok {
-					yield(auth.Principal{}, errMissed)
+					yield(auth.Change{}, errMissed)
 					return
 				}
 				if !yield(p, nil) {

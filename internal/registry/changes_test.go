@@ -17,7 +17,7 @@ func TestChangesAreHeardFromTheCallOn(t *testing.T) {
 	check(t, w.SetDeviceDisabled(ctx, w.admin, org, "t", "d", true))
 	for p, err := range changes {
 		check(t, err)
-		if p != (auth.Principal{Org: org, Kind: auth.Device, ID: "t:d"}) {
+		if p != (auth.Change{Principal: auth.Principal{Org: org, Kind: auth.Device, ID: "t:d"}}) {
 			t.Fatal(p)
 		}
 		return

@@ -7,6 +7,7 @@ import (
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/auth/authtest"
+	"github.com/keepmq/keepmq/internal/quota"
 )
 
 func TestVerifierContract(t *testing.T) {
@@ -28,6 +29,9 @@ func TestVerifierContract(t *testing.T) {
 			},
 			DisableOrg: func(ctx context.Context, org int) error { return w.SetOrgDisabled(ctx, w.admin, orgs[org], true) },
 			DeleteOrg:  func(ctx context.Context, org int) error { return w.DeleteOrg(ctx, w.admin, orgs[org]) },
+			SetLimits: func(ctx context.Context, org int, typ string, l quota.Limits) error {
+				return w.replaceLimits(ctx, orgs[org], typ, l)
+			},
 			Break: func() func() {
 				w.db.fail(errDisk)
 				w.changes.tellEveryone()
@@ -84,4 +88,20 @@ func (w *world) contractDevice(ctx context.Context, kind auth.Kind, org auth.Org
 		Delete: func(ctx context.Context) error { return w.DeleteDevice(ctx, w.admin, org, typ, name) },
 	}
 	return c, err
+}
+
+// replaceLimits sets what l sets, and unsets the rest.
+func (w *world) replaceLimits(ctx context.Context, org auth.OrgID, typ string, l quota.Limits) error {
+	change := map[string]any{}
+	for _, k := range quota.All() {
+		if typ == "" || !k.OfOrg() {
+			change[k.String()] = l.Value(k)
+		}
+	}
+	if typ == "" {
+		_, err := w.SetOrgLimits(ctx, w.admin, org, change)
+		return err
+	}
+	_, err := w.SetTypeLimits(ctx, w.admin, org, typ, change)
+	return err
 }

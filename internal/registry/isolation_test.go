@@ -11,6 +11,7 @@ import (
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/secret"
 )
 
@@ -21,6 +22,7 @@ type twin struct {
 	actor   Actor
 	devices map[string]secret.String // "type:id" → its present token
 	blocked map[string]bool
+	queue   int64 // the limit client.queue of the type; 0: none is set
 }
 
 // Two organisations do random things with the same names. Whatever the one
@@ -35,7 +37,7 @@ func TestOrganisationsNeverMeet(t *testing.T) {
 		for range rapid.IntRange(1, 12).Draw(rt, "steps") {
 			i := rapid.IntRange(0, 1).Draw(rt, "who")
 			id := rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "id")
-			what := rapid.SampledFrom([]string{"create", "create", "delete", "rotate", "disable", "enable"}).Draw(rt, "what")
+			what := rapid.SampledFrom([]string{"create", "create", "delete", "rotate", "disable", "enable", "limit", "limit"}).Draw(rt, "what")
 			if err := twins[i].do(ctx, w, what, id); err != nil {
 				rt.Fatalf("%s %s: %v", what, id, err)
 			}
@@ -76,6 +78,12 @@ func (t *twin) do(ctx context.Context, w *world, what, id string) error {
 		}
 		t.devices[id], t.blocked[id] = token, false
 		return err
+	case "limit":
+		if t.queue = int64(len(id)) * 7; len(t.devices) > 0 {
+			t.queue = 3
+		}
+		_, err = w.SetTypeLimits(ctx, t.actor, t.org, "t", map[string]any{"client.queue": t.queue})
+		return err
 	case "rotate":
 		token, err = w.RotateDeviceToken(ctx, t.actor, t.org, "t", id)
 		if there && err == nil {
@@ -114,7 +122,12 @@ func (t *twin) same(ctx context.Context, w *world, other *twin) error {
 	}
 	for id, token := range t.devices {
 		want = append(want, id)
-		_, err := w.Verify(ctx, deviceLogin(t.org, "t:"+id, token))
+		g, err := w.Verify(ctx, deviceLogin(t.org, "t:"+id, token))
+		if err == nil {
+			if l := g.Limits(quota.Limits{}); l.Get(quota.ClientQueue) != t.queue {
+				return fmt.Errorf("device %s has a queue of %d, want %d", id, l.Get(quota.ClientQueue), t.queue)
+			}
+		}
 		if (err == nil) == t.blocked[id] {
 			return fmt.Errorf("device %s, disabled %v: %v", id, t.blocked[id], err)
 		}
@@ -132,9 +145,15 @@ func (t *twin) same(ctx context.Context, w *world, other *twin) error {
 // trespass tries everything in an organisation that is not a's.
 func trespass(ctx context.Context, rt *rapid.T, w *world, a Actor, org auth.OrgID) {
 	tries := map[string]func() error{
-		"org":          func() error { _, err := w.Org(ctx, a, org); return err },
-		"types":        func() error { _, _, err := w.DeviceTypes(ctx, a, org, Page{}); return err },
-		"type":         func() error { _, err := w.DeviceType(ctx, a, org, "t"); return err },
+		"org":         func() error { _, err := w.Org(ctx, a, org); return err },
+		"types":       func() error { _, _, err := w.DeviceTypes(ctx, a, org, Page{}); return err },
+		"type":        func() error { _, err := w.DeviceType(ctx, a, org, "t"); return err },
+		"limits":      func() error { _, err := w.OrgLimits(ctx, a, org); return err },
+		"type limits": func() error { _, err := w.TypeLimits(ctx, a, org, "t"); return err },
+		"limit": func() error {
+			_, err := w.SetTypeLimits(ctx, a, org, "t", map[string]any{"client.queue": 1})
+			return err
+		},
 		"devices":      func() error { _, _, err := w.Devices(ctx, a, org, DeviceFilter{}, Page{}); return err },
 		"device":       func() error { _, err := w.Device(ctx, a, org, "t", "a"); return err },
 		"certificates": func() error { _, err := w.Certificates(ctx, a, org, "t", "a"); return err },

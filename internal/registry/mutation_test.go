@@ -34,6 +34,10 @@ func orgMutations(w *world, iot, plain auth.OrgID) []mutation {
 		}},
 		{"org.disable", true, func(ctx context.Context, a Actor) error { return w.SetOrgDisabled(ctx, a, plain, true) }},
 		{"org.enable", true, func(ctx context.Context, a Actor) error { return w.SetOrgDisabled(ctx, a, plain, false) }},
+		{"org.limits", true, func(ctx context.Context, a Actor) error {
+			_, err := w.SetOrgLimits(ctx, a, plain, map[string]any{"org.connections": 5, "client.queue": nil})
+			return err
+		}},
 		{"org.delete", true, func(ctx context.Context, a Actor) error { return w.DeleteOrg(ctx, a, "made01") }},
 	}
 }
@@ -42,6 +46,10 @@ func deviceMutations(w *world, org auth.OrgID) []mutation {
 	return []mutation{
 		{"type.create", false, func(ctx context.Context, a Actor) error {
 			_, err := w.CreateDeviceType(ctx, a, DeviceType{Org: org, ID: "new"})
+			return err
+		}},
+		{"type.limits", false, func(ctx context.Context, a Actor) error {
+			_, err := w.SetTypeLimits(ctx, a, org, "new", map[string]any{"client.queue": 5})
 			return err
 		}},
 		{"type.delete", false, func(ctx context.Context, a Actor) error { return w.DeleteDeviceType(ctx, a, org, "new") }},

@@ -46,6 +46,7 @@ type Registry struct {
 	log     *slog.Logger
 	clock   func() time.Time
 	known   cache
+	limits  limitCache
 	changes changes
 	refused budget
 
@@ -73,7 +74,8 @@ type effect struct {
 	target   string
 	detail   map[string]any
 	affected []auth.Principal
-	everyone bool // too many to name
+	everyone bool      // too many to name
+	limits   *limitKey // of whom or what limits have changed; nil: of nothing
 }
 
 // change runs fn and the audit record of what it did in one transaction, and
@@ -113,12 +115,17 @@ func (r *Registry) announce(e effect) {
 	switch {
 	case e.everyone:
 		r.known.clear()
+		r.limits.clear()
 		r.changes.tellEveryone()
 	case len(e.affected) > 0:
 		for _, p := range e.affected {
 			r.known.forget(p)
 		}
 		r.changes.tell(e.affected)
+	}
+	if e.limits != nil {
+		r.limits.clear()
+		r.changes.tellLimits(*e.limits)
 	}
 }
 

@@ -115,11 +115,11 @@ func (r *Registry) admit(ctx context.Context, cl claim, p proof) (*auth.Grant, e
 		proofs = append(proofs, "cert:"+serialOf(cl.cert))
 	}
 	ref.Credential = strings.Join(proofs, ",")
-	return r.grant(a, ref)
+	return r.grant(ctx, a, ref)
 }
 
 // grant returns the grant of a, unless a is disabled or ref has expired.
-func (r *Registry) grant(a *account, ref auth.Ref) (*auth.Grant, error) {
+func (r *Registry) grant(ctx context.Context, a *account, ref auth.Ref) (*auth.Grant, error) {
 	if a.disabled {
 		return nil, errDisabled
 	}
@@ -127,7 +127,12 @@ func (r *Registry) grant(a *account, ref auth.Ref) (*auth.Grant, error) {
 		return nil, errEnded
 	}
 	ref.UID = a.uid
-	g, err := profile.Grant(a.profile, profile.Identity{Ref: ref, Attached: a.attached, Rules: a.rules})
+	id := profile.Identity{Ref: ref, Attached: a.attached, Rules: a.rules}
+	var err error
+	if id.OrgLimits, id.TypeLimits, err = r.limitsOf(ctx, a.principal); err != nil {
+		return nil, err
+	}
+	g, err := profile.Grant(a.profile, id)
 	if err != nil {
 		return nil, errs.Wrap(errs.Denied, err, errs.Message(err))
 	}
@@ -196,7 +201,7 @@ func (r *Registry) personGrant(ctx context.Context, org auth.OrgID, client strin
 	if err != nil {
 		return nil, err
 	}
-	return r.grant(a, auth.Ref{Principal: a.principal, Client: client, Credential: "session:" + session, Expires: expires})
+	return r.grant(ctx, a, auth.Ref{Principal: a.principal, Client: client, Credential: "session:" + session, Expires: expires})
 }
 
 // Renew implements auth.Verifier.
@@ -255,7 +260,7 @@ func (r *Registry) renew(ctx context.Context, ref auth.Ref) (*auth.Grant, error)
 			return nil, errCredentialChanged
 		}
 	}
-	return r.grant(a, ref)
+	return r.grant(ctx, a, ref)
 }
 
 // nobody says so where something was not found.

@@ -394,7 +394,7 @@ func TestGatewayFollowsItsDevices(t *testing.T) {
 		close(rd.ch)
 		var heard []auth.Principal
 		for p := range rd.ch {
-			heard = append(heard, p)
+			heard = append(heard, p.Principal)
 		}
 		if !slices.Contains(heard, gateway) {
 			t.Errorf("step %d: heard %v", i, heard)

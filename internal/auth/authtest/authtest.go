@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/quota"
 )
 
 // A World is a Verifier with what the test needs to make clients for it. It has
@@ -27,6 +28,10 @@ type World struct {
 
 	// DisableOrg and DeleteOrg change a whole organisation.
 	DisableOrg, DeleteOrg func(ctx context.Context, org int) error
+
+	// SetLimits sets what an organisation may use, or its devices of a type if typ
+	// is not empty. The types are those of the clients that Add makes.
+	SetLimits func(ctx context.Context, org int, typ string, l quota.Limits) error
 
 	// Break makes what the Verifier depends on fail until repair is called, and
 	// changes be missed. nil: it depends on nothing.
@@ -87,6 +92,7 @@ var clauses = []clause{
 	{"no change is lost", noneLost},
 	{"several listeners", several},
 	{"changes end", changesEnd},
+	{"limits", limits},
 	{"broken", broken},
 	{"unknown method", unknownMethod},
 	{"password is proved", provesPassword},

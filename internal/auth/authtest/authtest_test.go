@@ -13,6 +13,7 @@ import (
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/secret"
 )
 
@@ -24,6 +25,7 @@ type memory struct {
 	failing   bool
 	orgs      map[auth.OrgID]bool // whether it is enabled
 	clients   map[auth.Principal]*account
+	limits    map[string]quota.Limits // by "organisation/type"
 	listeners map[chan event]struct{}
 }
 
@@ -38,7 +40,7 @@ var orgs = [2]auth.OrgID{"abc123", "xyz789"}
 
 func newMemory(fault string) *memory {
 	return &memory{fault: fault, orgs: map[auth.OrgID]bool{orgs[0]: true, orgs[1]: true},
-		clients: map[auth.Principal]*account{}, listeners: map[chan event]struct{}{}}
+		clients: map[auth.Principal]*account{}, limits: map[string]quota.Limits{}, listeners: map[chan event]struct{}{}}
 }
 
 var errNo = errs.E(errs.Unauthenticated, "not accepted")
@@ -102,7 +104,7 @@ func (m *memory) Verify(_ context.Context, c auth.Credentials) (*auth.Grant, err
 	} else if !c.HasPassword {
 		return nil, errNo
 	}
-	return auth.NewGrant(auth.Spec{Ref: ref}), nil
+	return m.grant(ref), nil
 }
 
 func (m *memory) Renew(_ context.Context, r auth.Ref) (*auth.Grant, error) {
@@ -129,10 +131,40 @@ func (m *memory) Renew(_ context.Context, r auth.Ref) (*auth.Grant, error) {
 	case r.Credential != fmt.Sprint("token:", a.version) && r.Credential != "cert:1":
 		return nil, errNo
 	}
-	return auth.NewGrant(auth.Spec{Ref: r}), nil
+	return m.grant(r), nil
 }
 
-func (m *memory) Changes(ctx context.Context) iter.Seq2[auth.Principal, error] {
+func (m *memory) grant(r auth.Ref) *auth.Grant {
+	s := auth.Spec{Ref: r, OrgLimits: m.limits[string(r.Principal.Org)+"/"]}
+	if typ, _ := r.Principal.TypeAndID(); typ != r.Principal.ID {
+		s.TypeLimits = m.limits[string(r.Principal.Org)+"/"+typ]
+	}
+	return auth.NewGrant(s)
+}
+
+func (m *memory) Limits(_ context.Context, org auth.OrgID, typ string) (quota.Limits, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.failing {
+		return quota.Limits{}, errors.New("the store is broken")
+	}
+	return m.limits[string(org)+"/"+typ], nil
+}
+
+func (m *memory) setLimits(_ context.Context, org int, typ string, l quota.Limits) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.limits[string(orgs[org])+"/"+typ] = l
+	if m.fault == "limits of both organisations" {
+		m.limits[string(orgs[1-org])+"/"+typ] = l
+	}
+	if m.fault != "limits are not told" {
+		m.tell(event{change: auth.Change{Principal: auth.Principal{Org: orgs[org]}, Limits: m.fault != "limits are any change", Type: typ}})
+	}
+	return nil
+}
+
+func (m *memory) Changes(ctx context.Context) iter.Seq2[auth.Change, error] {
 	ch := make(chan event, 200)
 	listen := func() {
 		m.mu.Lock()
@@ -142,7 +174,7 @@ func (m *memory) Changes(ctx context.Context) iter.Seq2[auth.Principal, error] {
 	if m.fault != "deaf before the loop" {
 		listen()
 	}
-	return func(yield func(auth.Principal, error) bool) {
+	return func(yield func(auth.Change, error) bool) {
 		if m.fault == "deaf before the loop" {
 			listen()
 		}
@@ -155,7 +187,7 @@ func (m *memory) Changes(ctx context.Context) iter.Seq2[auth.Principal, error] {
 			case <-done:
 				return
 			case e := <-ch:
-				if !yield(e.principal, e.err) || e.err != nil {
+				if !yield(e.change, e.err) || e.err != nil {
 					return
 				}
 			}
@@ -181,7 +213,7 @@ func (m *memory) change(p auth.Principal, fn func(*account)) func(context.Contex
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		fn(m.clients[p])
-		m.tell(event{principal: p})
+		m.tell(event{change: auth.Change{Principal: p}})
 		return nil
 	}
 }
@@ -225,7 +257,7 @@ func (m *memory) world() World {
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			fn(orgs[i])
-			m.tell(event{principal: auth.Principal{Org: orgs[i]}})
+			m.tell(event{change: auth.Change{Principal: auth.Principal{Org: orgs[i]}}})
 			return nil
 		}
 	}
@@ -235,6 +267,7 @@ func (m *memory) world() World {
 		Add:        m.add,
 		DisableOrg: org(func(o auth.OrgID) { m.orgs[o] = false }),
 		DeleteOrg:  org(func(o auth.OrgID) { delete(m.orgs, o) }),
+		SetLimits:  m.setLimits,
 		Break: func() func() {
 			m.mu.Lock()
 			defer m.mu.Unlock()
@@ -282,6 +315,9 @@ func TestFaults(t *testing.T) {
 		"any proof":                           "bad proofs",
 		"CONNECT may contradict":              "bad proofs",
 		"disabled meanwhile":                  "changed during an exchange",
+		"limits are not told":                 "limits",
+		"limits are any change":               "limits",
+		"limits of both organisations":        "limits",
 	} {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()

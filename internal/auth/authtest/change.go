@@ -12,8 +12,8 @@ import (
 
 // An event is what a Verifier yielded.
 type event struct {
-	principal auth.Principal
-	err       error
+	change auth.Change
+	err    error
 }
 
 // A listener hears what a Verifier yields.
@@ -29,9 +29,9 @@ func listen(ctx context.Context, v auth.Verifier) *listener {
 	seq := v.Changes(ctx)
 	go func() { // close waits for it
 		defer close(l.heard)
-		for p, err := range seq {
+		for ch, err := range seq {
 			select {
-			case l.heard <- event{p, err}:
+			case l.heard <- event{ch, err}:
 			case <-ctx.Done():
 				return
 			}
@@ -67,7 +67,7 @@ func (l *listener) hear(p auth.Principal) error {
 			switch {
 			case !ok:
 				return errors.New("the changes ended")
-			case e.err != nil || e.principal.Covers(p):
+			case e.err != nil || !e.change.Limits && e.change.Covers(p):
 				return nil
 			}
 		case <-late.C:
