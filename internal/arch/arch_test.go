@@ -25,6 +25,7 @@ var allowed = map[string]string{
 	"internal/auth":          "std errs quota secret topic",
 	"internal/auth/authtest": "std auth errs quota secret",
 	"internal/auth/sasl":     "std",
+	"internal/auth/jwt":      "errs",
 	"internal/client":        "std errs mqtt secret",
 	// seams and their drivers
 	"internal/store":             "std errs",
@@ -40,10 +41,10 @@ var allowed = map[string]string{
 	"internal/ca":        "std audit auth errs keyring store",
 	"internal/ca/catest": "std auth ca errs",
 	"internal/profile":   "std auth errs quota topic",
-	"internal/registry":  "audit auth auth/sasl ca errs keyring profile quota secret store topic",
+	"internal/registry":  "audit auth auth/jwt auth/sasl ca errs keyring profile quota secret store topic",
 	// faces: they never import each other
 	"internal/broker":       "auth engine errs mqtt quota secret topic",
-	"internal/api":          "audit auth ca errs quota registry secret store",
+	"internal/api":          "audit auth auth/jwt ca errs quota registry secret store",
 	"internal/console":      "std auth engine errs registry secret topic",
 	"internal/edge":         "std client edge/sources errs mqtt secret",
 	"internal/edge/sources": "",

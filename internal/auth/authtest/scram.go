@@ -17,27 +17,29 @@ import (
 	"github.com/keepmq/keepmq/internal/errs"
 )
 
-// A scram is a client's side of SCRAM-SHA-256 (RFC 5802), written on its own so
+// A SCRAM is a client's side of SCRAM-SHA-256 (RFC 5802), written on its own so
 // that it does not share the mistakes of a server.
-type scram struct {
+type SCRAM struct {
 	gs2, binding, name, password, nonce string // binding: what the last message says gs2 was
 	salt                                string // of the server, encoded
 	iterations                          int
 	first, final, signature             string
 }
 
-func newScram(name, password string) *scram {
-	return &scram{gs2: "n,,", binding: "n,,", name: name, password: password, nonce: rand.Text()}
+// NewSCRAM returns the client's side of one exchange.
+func NewSCRAM(name, password string) *SCRAM {
+	return &SCRAM{gs2: "n,,", binding: "n,,", name: name, password: password, nonce: rand.Text()}
 }
 
-func (s *scram) hello() []byte {
+// Hello returns the first message.
+func (s *SCRAM) Hello() []byte {
 	name := strings.NewReplacer("=", "=3D", ",", "=2C").Replace(s.name)
 	s.first = "n=" + name + ",r=" + s.nonce
 	return []byte(s.gs2 + s.first)
 }
 
-// prove answers the server's first message.
-func (s *scram) prove(challenge []byte) ([]byte, error) {
+// Prove answers the server's first message.
+func (s *SCRAM) Prove(challenge []byte) ([]byte, error) {
 	parts := strings.Split(string(challenge), ",")
 	if len(parts) != 3 || !strings.HasPrefix(parts[0], "r="+s.nonce) || len(parts[0]) < len("r="+s.nonce)+16 ||
 		!strings.HasPrefix(parts[1], "s=") || !strings.HasPrefix(parts[2], "i=") {
@@ -72,6 +74,9 @@ func (s *scram) prove(challenge []byte) ([]byte, error) {
 	return []byte(s.final), nil
 }
 
+// Proved reports whether last proves that the server knows the password too.
+func (s *SCRAM) Proved(last []byte) bool { return string(last) == s.signature }
+
 // withMethod returns what stands in CONNECT beside an authentication method.
 func withMethod(cr auth.Credentials) auth.Credentials {
 	cr.Password, cr.HasPassword = auth.Credentials{}.Password, false
@@ -79,16 +84,16 @@ func withMethod(cr auth.Credentials) auth.Credentials {
 }
 
 // run makes an exchange and returns what its last step said.
-func (s *scram) run(ctx context.Context, v auth.Verifier, cr auth.Credentials) (*auth.Grant, []byte, error) {
+func (s *SCRAM) run(ctx context.Context, v auth.Verifier, cr auth.Credentials) (*auth.Grant, []byte, error) {
 	x, err := v.Begin(ctx, withMethod(cr), auth.MethodSCRAM)
 	if err != nil {
 		return nil, nil, fmt.Errorf("begin: %w", err)
 	}
-	challenge, g, err := x.Step(ctx, s.hello())
+	challenge, g, err := x.Step(ctx, s.Hello())
 	if err != nil || g != nil {
 		return nil, nil, early{err}
 	}
-	answer, err := s.prove(challenge)
+	answer, err := s.Prove(challenge)
 	if err != nil {
 		return nil, nil, early{err}
 	}
@@ -113,7 +118,7 @@ func provesPassword(ctx context.Context, w World) error {
 			return err
 		}
 		for _, gs2 := range []string{"n,,", "y,,", "n,a=" + c.Credentials.Username + ","} {
-			s := newScram(c.Credentials.Username, c.Credentials.Password.Reveal())
+			s := NewSCRAM(c.Credentials.Username, c.Credentials.Password.Reveal())
 			s.gs2, s.binding = gs2, gs2
 			g, last, err := s.run(ctx, w.Verifier, c.Credentials)
 			if err != nil {
@@ -122,7 +127,7 @@ func provesPassword(ctx context.Context, w World) error {
 			if g == nil || g.Ref() != want.Ref() {
 				return fmt.Errorf("%v is taken for another", c.Principal)
 			}
-			if string(last) != s.signature {
+			if !s.Proved(last) {
 				return errors.New("the server does not prove that it knows the password")
 			}
 			if _, err := w.Verifier.Renew(ctx, g.Ref()); err != nil {
@@ -139,12 +144,12 @@ func provesPassword(ctx context.Context, w World) error {
 		if reply, g, err := x.Step(ctx, nil); len(reply) > 0 || g != nil || err != nil {
 			return fmt.Errorf("an empty beginning is answered with %q, %v", reply, err)
 		}
-		s := newScram(c.Credentials.Username, c.Credentials.Password.Reveal())
-		challenge, _, err := x.Step(ctx, s.hello())
+		s := NewSCRAM(c.Credentials.Username, c.Credentials.Password.Reveal())
+		challenge, _, err := x.Step(ctx, s.Hello())
 		if err != nil {
 			return err
 		}
-		answer, err := s.prove(challenge)
+		answer, err := s.Prove(challenge)
 		if err != nil {
 			return err
 		}
@@ -160,7 +165,7 @@ func provesPassword(ctx context.Context, w World) error {
 // unknown gets the same, and the same again, and is refused at the same step.
 func unknownRunsOn(ctx context.Context, w World) error {
 	return each(ctx, w, func(c Client) error {
-		known := newScram(c.Credentials.Username, "wrong")
+		known := NewSCRAM(c.Credentials.Username, "wrong")
 		g, _, want := known.run(ctx, w.Verifier, c.Credentials)
 		if err := isRefusal(g, want, "a wrong password", errs.Unauthenticated, errs.Denied); err != nil || errors.As(want, new(early)) {
 			return errors.Join(err, want)
@@ -171,8 +176,8 @@ func unknownRunsOn(ctx context.Context, w World) error {
 			names = names[1:] // the first contradicts itself, which may be told
 		}
 		for _, cr := range names {
-			first, second := newScram(cr.Username, "wrong"), newScram(cr.Username, "wrong")
-			for _, s := range []*scram{first, second} {
+			first, second := NewSCRAM(cr.Username, "wrong"), NewSCRAM(cr.Username, "wrong")
+			for _, s := range []*SCRAM{first, second} {
 				g, _, got := s.run(ctx, w.Verifier, cr)
 				if err := isRefusal(g, got, "an unknown name", errs.CodeOf(want)); err != nil {
 					return err
@@ -189,7 +194,7 @@ func unknownRunsOn(ctx context.Context, w World) error {
 			}
 			seen[first.salt] = true
 		}
-		again := newScram(c.Credentials.Username, "wrong")
+		again := NewSCRAM(c.Credentials.Username, "wrong")
 		if _, _, err := again.run(ctx, w.Verifier, c.Credentials); err == nil || again.salt != known.salt {
 			return fmt.Errorf("the salt of a known name changes: %s, %s", known.salt, again.salt)
 		}
@@ -204,7 +209,7 @@ func unknownRunsOn(ctx context.Context, w World) error {
 }
 
 // refusedScram checks that s is not let in.
-func refusedScram(ctx context.Context, w World, s *scram, cr auth.Credentials, why string) error {
+func refusedScram(ctx context.Context, w World, s *SCRAM, cr auth.Credentials, why string) error {
 	g, _, err := s.run(ctx, w.Verifier, cr)
 	return isRefusal(g, err, why, errs.Unauthenticated, errs.Denied)
 }
@@ -212,28 +217,28 @@ func refusedScram(ctx context.Context, w World, s *scram, cr auth.Credentials, w
 func badProofs(ctx context.Context, w World) error {
 	return each(ctx, w, func(c Client) error {
 		name, password := c.Credentials.Username, c.Credentials.Password.Reveal()
-		for why, change := range map[string]func(*scram, *auth.Credentials){
-			"another password":                  func(s *scram, _ *auth.Credentials) { s.password += "x" },
-			"no password":                       func(s *scram, _ *auth.Credentials) { s.password = "" },
-			"another name":                      func(s *scram, _ *auth.Credentials) { s.name += "x" },
-			"a name that CONNECT contradicts":   func(_ *scram, cr *auth.Credentials) { cr.Username += "x" },
-			"somebody to act as":                func(s *scram, _ *auth.Credentials) { s.gs2, s.binding = "n,a=root,", "n,a=root," },
-			"channel binding":                   func(s *scram, _ *auth.Credentials) { s.gs2, s.binding = "p=tls-exporter,,", "p=tls-exporter,," },
-			"a changed header":                  func(s *scram, _ *auth.Credentials) { s.gs2, s.binding = "n,,", "y,," },
-			"a header that was changed back":    func(s *scram, _ *auth.Credentials) { s.gs2, s.binding = "y,,", "n,," },
-			"another client's identifier":       func(_ *scram, cr *auth.Credentials) { cr.ClientID = swap(cr.ClientID, 1, "zzzzz0") },
+		for why, change := range map[string]func(*SCRAM, *auth.Credentials){
+			"another password":                  func(s *SCRAM, _ *auth.Credentials) { s.password += "x" },
+			"no password":                       func(s *SCRAM, _ *auth.Credentials) { s.password = "" },
+			"another name":                      func(s *SCRAM, _ *auth.Credentials) { s.name += "x" },
+			"a name that CONNECT contradicts":   func(_ *SCRAM, cr *auth.Credentials) { cr.Username += "x" },
+			"somebody to act as":                func(s *SCRAM, _ *auth.Credentials) { s.gs2, s.binding = "n,a=root,", "n,a=root," },
+			"channel binding":                   func(s *SCRAM, _ *auth.Credentials) { s.gs2, s.binding = "p=tls-exporter,,", "p=tls-exporter,," },
+			"a changed header":                  func(s *SCRAM, _ *auth.Credentials) { s.gs2, s.binding = "n,,", "y,," },
+			"a header that was changed back":    func(s *SCRAM, _ *auth.Credentials) { s.gs2, s.binding = "y,,", "n,," },
+			"another client's identifier":       func(_ *SCRAM, cr *auth.Credentials) { cr.ClientID = swap(cr.ClientID, 1, "zzzzz0") },
 			"a password beside the method":      nil,
-			"the server name of somebody else":  func(_ *scram, cr *auth.Credentials) { cr.ServerName = "zzzzz0.messaging.example.com" },
-			"an extension that must be honored": func(s *scram, _ *auth.Credentials) { s.gs2 = "n,,m=x," },
-			"a nonce that is none":              func(s *scram, _ *auth.Credentials) { s.nonce = "" },
+			"the server name of somebody else":  func(_ *SCRAM, cr *auth.Credentials) { cr.ServerName = "zzzzz0.messaging.example.com" },
+			"an extension that must be honored": func(s *SCRAM, _ *auth.Credentials) { s.gs2 = "n,,m=x," },
+			"a nonce that is none":              func(s *SCRAM, _ *auth.Credentials) { s.nonce = "" },
 		} {
-			s, cr := newScram(name, password), c.Credentials
+			s, cr := NewSCRAM(name, password), c.Credentials
 			if change == nil {
 				x, err := w.Verifier.Begin(ctx, cr, auth.MethodSCRAM)
 				if err != nil {
 					return err
 				}
-				_, g, err := x.Step(ctx, s.hello())
+				_, g, err := x.Step(ctx, s.Hello())
 				if err := isRefusal(g, err, why, errs.Unauthenticated, errs.Denied); err != nil {
 					return err
 				}
@@ -250,7 +255,7 @@ func badProofs(ctx context.Context, w World) error {
 
 // replayed records a good exchange and plays it again.
 func replayed(ctx context.Context, w World, c Client) error {
-	s := newScram(c.Credentials.Username, c.Credentials.Password.Reveal())
+	s := NewSCRAM(c.Credentials.Username, c.Credentials.Password.Reveal())
 	if _, _, err := s.run(ctx, w.Verifier, c.Credentials); err != nil {
 		return err
 	}
@@ -258,7 +263,7 @@ func replayed(ctx context.Context, w World, c Client) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := x.Step(ctx, s.hello()); err != nil {
+	if _, _, err := x.Step(ctx, s.Hello()); err != nil {
 		return err
 	}
 	_, g, err := x.Step(ctx, []byte(s.final))
@@ -294,12 +299,12 @@ func changedExchange(ctx context.Context, w World) error {
 			if err != nil {
 				return err
 			}
-			s := newScram(c.Credentials.Username, c.Credentials.Password.Reveal())
-			challenge, _, err := x.Step(ctx, s.hello())
+			s := NewSCRAM(c.Credentials.Username, c.Credentials.Password.Reveal())
+			challenge, _, err := x.Step(ctx, s.Hello())
 			if err != nil {
 				return err
 			}
-			answer, err := s.prove(challenge)
+			answer, err := s.Prove(challenge)
 			if err != nil {
 				return err
 			}
@@ -324,7 +329,7 @@ func brokenExchange(ctx context.Context, w World) error {
 	return each(ctx, w, func(c Client) error {
 		repair := w.Break()
 		defer repair()
-		g, _, err := newScram(c.Credentials.Username, c.Credentials.Password.Reveal()).run(ctx, w.Verifier, c.Credentials)
+		g, _, err := NewSCRAM(c.Credentials.Username, c.Credentials.Password.Reveal()).run(ctx, w.Verifier, c.Credentials)
 		return isRefusal(g, err, "a proof that cannot be checked", errs.Internal, errs.Unavailable)
 	})
 }
