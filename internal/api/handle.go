@@ -80,7 +80,8 @@ func register[I, O any](s *server, a huma.API, method, path, id, summary string,
 func tag(path string) string {
 	for _, p := range []struct{ prefix, tag string }{
 		{"/orgs/{org}/types", "device types"}, {"/orgs/{org}/devices", "devices"}, {"/orgs/{org}/apps", "API keys"},
-		{"/orgs/{org}/users", "MQTT users"}, {"/orgs", "organisations"}, {"/audit", "audit"},
+		{"/orgs/{org}/users", "MQTT users"},
+		{"/orgs/{org}/issuers", "identity providers"}, {"/orgs", "organisations"}, {"/audit", "audit"},
 		{"/enrol", "certificates"}, {"/renew", "certificates"},
 	} {
 		if len(path) >= len(p.prefix) && path[:len(p.prefix)] == p.prefix {

@@ -52,6 +52,12 @@ func (s *server) routes(mux *http.ServeMux, a huma.API) {
 	remove(s, a, "/orgs/{org}/users/{name}", "delete-user", "Delete a plain MQTT user", s.deleteUser)
 	act(s, a, "/orgs/{org}/users/{name}/password", "rotate-user-password", "Replace a plain MQTT user's password", s.rotateUserPassword)
 
+	get(s, a, "/orgs/{org}/issuers", "list-issuers", "List the identity providers whose tokens are accepted", s.listIssuers)
+	create(s, a, "/orgs/{org}/issuers", "create-issuer", "Accept the tokens of an identity provider", s.createIssuer)
+	get(s, a, "/orgs/{org}/issuers/{name}", "get-issuer", "Show an identity provider", s.getIssuer)
+	update(s, a, "/orgs/{org}/issuers/{name}", "update-issuer", "Change an identity provider; who was let in by it authenticates again", s.updateIssuer)
+	remove(s, a, "/orgs/{org}/issuers/{name}", "delete-issuer", "Accept the tokens of an identity provider no more", s.deleteIssuer)
+
 	open(s, a, "/enrol", "enrol", "Exchange an enrolment token and a certificate request for a certificate", s.enrol)
 	open(s, a, "/renew", "renew", "Renew the certificate that the connection presents", s.renew)
 

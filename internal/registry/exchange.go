@@ -34,6 +34,8 @@ func (r *Registry) Begin(ctx context.Context, c auth.Credentials, method string)
 	switch method {
 	case auth.MethodSCRAM:
 		e.next = e.scramFirst
+	case auth.MethodBearer:
+		e.next = e.bearer
 	default:
 		r.log.InfoContext(ctx, "client refused: unknown authentication method", "client", clip(c.ClientID))
 		return nil, auth.ErrMethod

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/auth/jwt"
 	"github.com/keepmq/keepmq/internal/errs"
 )
 
@@ -19,7 +20,23 @@ type mutation struct {
 // mutations returns every change there is, in an order in which each finds what
 // it needs: organisation iot has type "t", gateway "g:g" and device "t:d".
 func mutations(w *world, iot, plain auth.OrgID, key string) []mutation {
-	return append(orgMutations(w, iot, plain), append(deviceMutations(w, iot), otherMutations(w, iot, plain, key)...)...)
+	return slices.Concat(orgMutations(w, iot, plain), deviceMutations(w, iot), otherMutations(w, iot, plain, key), issuerMutations(w, iot))
+}
+
+func issuerMutations(w *world, org auth.OrgID) []mutation {
+	const document = `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`
+	keys, _ := jwt.ParseKeys([]byte(document))
+	return []mutation{
+		{"issuer.create", false, func(ctx context.Context, a Actor) error {
+			_, err := w.CreateIssuer(ctx, a, Issuer{Org: org, Name: "idp", Issuer: "i", Audience: "a", Algorithms: []string{"EdDSA"}, Keys: keys})
+			return err
+		}},
+		{"issuer.update", false, func(ctx context.Context, a Actor) error {
+			_, err := w.UpdateIssuer(ctx, a, Issuer{Org: org, Name: "idp", Audience: "b"})
+			return err
+		}},
+		{"issuer.delete", false, func(ctx context.Context, a Actor) error { return w.DeleteIssuer(ctx, a, org, "idp") }},
+	}
 }
 
 func orgMutations(w *world, iot, plain auth.OrgID) []mutation {

@@ -49,6 +49,7 @@ type Registry struct {
 	limits  limitCache
 	changes changes
 	refused budget
+	rules   ruleCache
 
 	decoyOnce   sync.Once // guards the fields below
 	decoySealed []byte

@@ -37,7 +37,7 @@ var (
 // refusals are the reasons that are answers. Any other error is a check that
 // could not be made.
 var refusals = []error{errNobody, errWrong, errDisabled, errEnded, errCertificateBad, errNotAdministrator,
-	errCredentialChanged, errOtherName, errNoSession, errRefused, errNoSCRAM}
+	errCredentialChanged, errOtherName, errNoSession, errRefused, errNoSCRAM, errToken}
 
 // refuse turns the reason why p is not let in into the answer, and logs it.
 func (r *Registry) refuse(ctx context.Context, p auth.Principal, reason error) error {
@@ -254,6 +254,10 @@ func (r *Registry) renew(ctx context.Context, ref auth.Ref) (*auth.Grant, error)
 			}
 		case "cert":
 			if err := r.checkCertificate(ctx, ref.Principal, serial); err != nil {
+				return nil, err
+			}
+		case "issuer":
+			if err := r.checkIssuer(ctx, ref.Principal.Org, serial); err != nil {
 				return nil, err
 			}
 		default:
