@@ -53,6 +53,8 @@ type conn struct {
 	refusalLogged    atomic.Int64 // when a refused message was logged, in Unix seconds
 	refusalsUnlogged atomic.Int64 // since then
 
+	ended atomic.Bool // the engine has ended the session: the will is ours
+
 	tenant *tenant // its organisation
 	group  *group  // its device type, or what other clients of its kind share
 

@@ -2,9 +2,11 @@ package broker
 
 import (
 	"bytes"
+	"errors"
 	"time"
 
 	"github.com/keepmq/keepmq/internal/engine"
+	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/mqtt"
 	"github.com/keepmq/keepmq/internal/quota"
 )
@@ -33,6 +35,10 @@ func (c *conn) Wake() {
 // Lost is part of engine.Sink: the session is held no longer.
 func (c *conn) Lost(why error) {
 	e := endTakeover
+	if errors.Is(why, engine.ErrEnded) {
+		e = ending{code: mqtt.QuotaExceeded, msg: errs.Message(why), urgent: true}
+		c.ended.Store(true)
+	}
 	e.lost, e.err = true, why
 	c.end(e)
 }

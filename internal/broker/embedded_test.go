@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/engine/embedded"
 	"github.com/keepmq/keepmq/internal/mqtt"
 	"github.com/keepmq/keepmq/internal/quota"
@@ -48,13 +49,14 @@ func (s testSealer) Open(dst, sealed, additional []byte) ([]byte, error) {
 func durable(t *testing.T) (w *world, restart func()) {
 	t.Helper()
 	dir, seal := t.TempDir(), newTestSealer()
-	w = &world{t: t, dir: newDirectory(), pki: sharedPKI()}
+	w = &world{t: t, dir: newDirectory(), pki: sharedPKI(), seen: quota.NewLog(nil)}
 	w.dir.add(testOrg, "u", nil)
 	w.dir.add(testOrg, "v", nil)
 	var open *embedded.Engine
 	begin := func() {
 		e, err := embedded.Open(context.Background(), embedded.Options{
-			Dir: dir, Log: slog.New(slog.DiscardHandler),
+			Dir: dir, Log: slog.New(slog.DiscardHandler), LimitLog: w.seen,
+			Ended:  func(id engine.SessionID) { w.b.SessionEnded(id) },
 			Sealer: func(context.Context, auth.OrgID) (embedded.Sealer, error) { return seal, nil },
 		})
 		if err != nil {
@@ -62,7 +64,7 @@ func durable(t *testing.T) (w *world, restart func()) {
 		}
 		t.Cleanup(func() { e.Close() })
 		open, w.eng = e, e
-		w.serve(nil)
+		w.serve(func(c *Config) { c.LimitLog = w.seen })
 	}
 	begin()
 	return w, func() {
@@ -349,4 +351,60 @@ func TestOrgKeeps(t *testing.T) {
 	p.expectAck(mqtt.PUBACK, 3, mqtt.QuotaExceeded)
 	p.expectAck(mqtt.PUBACK, 4, mqtt.QuotaExceeded)
 	p.expectAck(mqtt.PUBACK, 5, mqtt.Success)
+}
+
+// A session with a full queue ends, if that is its policy: its client is told,
+// its will is published, its owner sees it, and nobody else notices.
+func TestEndSession(t *testing.T) {
+	both(t, func(t *testing.T, v mqtt.Version) {
+		w, _ := durable(t)
+		w.dir.add(testOrg, "ends", func(s *auth.Spec) {
+			s.OrgLimits = quota.Limits{}.With(quota.ClientQueue, 3).With(quota.ClientQueueFull, quota.EndSession)
+		})
+		ends := func(more func(*mqtt.Connect)) func(*mqtt.Connect) {
+			return func(p *mqtt.Connect) {
+				lasting(p)
+				more(p)
+				as(p, testOrg, "ends")
+				p.CleanStart = false
+			}
+		}
+		sub := w.connect(v, "sub", nil)
+		sub.sub("will", 0)
+		p := w.connect(v, "p", nil)
+		fill := func(n int) {
+			t.Helper()
+			for i := range n {
+				p.publish("t", fmt.Sprint(i))
+			}
+		}
+		held := w.connect(v, "held", ends(willed(60)))
+		held.sub("t", 1)
+		fill(4)
+		code := held.closed()
+		if v == mqtt.V5 && code != mqtt.QuotaExceeded {
+			t.Errorf("the client is told %v", code)
+		}
+		sub.receive("will", "gone")
+		if ev := event(t, w.seen, testOrg, quota.ClientQueue, quota.Ended); ev.Client != "held" || ev.Value != 3 || ev.Count != 1 {
+			t.Errorf("event %+v", ev)
+		}
+		held = w.resume(v, "held", false, ends(func(*mqtt.Connect) {}))
+		held.bye()
+
+		away := w.connect(v, "away", ends(willed(60)))
+		away.sub("t", 1)
+		away.cut()
+		eventually(t, "it is away", func() bool { return w.b.Snapshot().Connected == 2 })
+		fill(4)
+		sub.receive("will", "gone")
+		w.resume(v, "away", false, ends(func(*mqtt.Connect) {})).bye()
+		sub.ping()
+		eventually(t, "no will is kept", func() bool {
+			for range w.eng.Wills(context.Background()) {
+				return false
+			}
+			return true
+		})
+	})
 }

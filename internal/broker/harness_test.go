@@ -222,6 +222,7 @@ type world struct {
 	eng  engine.Engine
 	addr string
 	pki  *pki
+	seen *quota.Log        // of a durable world: who reached a limit
 	ln   *nettest.Listener // not nil: the broker is in a bubble, see bubble_test.go
 }
 

@@ -33,7 +33,7 @@ func willLifetime(expiry mqtt.Opt[uint32]) time.Time {
 
 // letGo lets go of the session of a connection that has ended, and sees to its will.
 func (c *conn) letGo(e ending) {
-	if e.lost {
+	if e.lost && !c.ended.Load() {
 		return // whoever has the session now has the will too
 	}
 	ctx, cancel := context.WithTimeout(c.b.life, willTimeout)
@@ -46,9 +46,16 @@ func (c *conn) letGo(e ending) {
 	if will != nil {
 		will.Closed = time.Now()
 		will.Delay = min(will.Delay, c.expiry) // the session's end is the latest [MQTT-3.1.3-9]
+		if c.ended.Load() {
+			will.Delay = 0
+		}
 		keep = will.Delay > 0 || !c.b.publishWillOnce(ctx, will)
 	}
 	err := c.sess.Close(ctx, engine.Close{Expiry: c.expiry, KeepWill: keep})
+	if c.ended.Load() {
+		c.settleWill(ctx, will, keep)
+		return
+	}
 	if err != nil {
 		if !errors.Is(err, engine.ErrLost) {
 			c.log.Error("session was not let go", "err", err)
@@ -58,6 +65,32 @@ func (c *conn) letGo(e ending) {
 	if keep {
 		c.b.scheduleWill(will)
 	}
+}
+
+// settleWill sees to the will of a session that the engine has ended. Nobody
+// else knows of it, and the engine keeps it until it is dropped.
+func (c *conn) settleWill(ctx context.Context, will *engine.Will, due bool) {
+	switch {
+	case c.will == nil:
+	case due:
+		c.b.publishWill(ctx, will)
+	default: // it was published, or is not to be
+		c.b.dropWill(ctx, c.id)
+	}
+}
+
+// SessionEnded is to be called when a session that nobody holds has ended before
+// its time: its will is due. It returns at once.
+func (b *Broker) SessionEnded(id engine.SessionID) {
+	b.spawn(func() {
+		w := b.withdrawWill(id)
+		if w == nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(b.life, willTimeout)
+		defer cancel()
+		b.publishWill(ctx, w)
+	})
 }
 
 // publishWillOnce publishes a will if it is still allowed. It reports false if
@@ -117,8 +150,13 @@ func (b *Broker) publishWill(ctx context.Context, w *engine.Will) {
 	if !b.publishWillOnce(ctx, w) {
 		return // it stays in the engine, for the next start
 	}
-	if err := b.cfg.Engine.DropWill(ctx, w.Session); err != nil {
-		b.log.Error("will is published but not forgotten", "session", w.Session.Client, "err", err)
+	b.dropWill(ctx, w.Session)
+}
+
+// dropWill has the engine forget a will that is settled.
+func (b *Broker) dropWill(ctx context.Context, id engine.SessionID) {
+	if err := b.cfg.Engine.DropWill(ctx, id); err != nil {
+		b.log.Error("will is settled but not forgotten", "session", id.Client, "err", err)
 	}
 }
 

@@ -38,6 +38,10 @@ var ErrTakenOver = fmt.Errorf("taken over: %w", ErrLost)
 // ErrDropped is what Lost says when Drop ended the session.
 var ErrDropped = fmt.Errorf("dropped: %w", ErrLost)
 
+// ErrEnded is what Lost says when the session has ended because a message found
+// no room in its queue; quota.ExceededBy tells which limit that was.
+var ErrEnded = fmt.Errorf("ended with a full queue: %w", ErrLost)
+
 // ErrDiskFull is given while too little room is left to keep anything more.
 // What frees room goes on, and so does everything once there is room again.
 var ErrDiskFull = errors.New("no room left to keep messages")
@@ -127,7 +131,7 @@ type Sink interface {
 	// Wake says that the queue has entries that Read has not returned yet.
 	Wake()
 	// Lost says that the session is held no longer, and why: it was claimed
-	// again, dropped or it expired, or the engine fails.
+	// again, dropped, ended with a full queue or it expired, or the engine fails.
 	Lost(why error)
 }
 
@@ -164,7 +168,9 @@ type Claim struct {
 	// QueueBytes is how many bytes of messages the queue may hold; 0: the engine's default.
 	QueueBytes int64
 	// EndWhenFull has the session end, with all it holds, when a message finds no
-	// room in its queue. Otherwise the message is refused to its publisher.
+	// room in its queue; the message goes on to everybody else, and its publisher
+	// hears of it when the end is durable too. The will is kept, and due at once.
+	// Otherwise the message is refused to its publisher.
 	EndWhenFull bool
 	Will        *Will // nil: none
 	Sink        Sink

@@ -27,6 +27,7 @@ import (
 	"github.com/keepmq/keepmq/internal/ca"
 	"github.com/keepmq/keepmq/internal/config"
 	"github.com/keepmq/keepmq/internal/console"
+	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/engine/embedded"
 	"github.com/keepmq/keepmq/internal/keyring"
 	"github.com/keepmq/keepmq/internal/quota"
@@ -143,6 +144,7 @@ func (n *Node) openState(ctx context.Context) (err error) {
 		Log:      n.log,
 		LimitLog: n.limitLog,
 		Sealer:   n.sealer,
+		Ended:    func(id engine.SessionID) { n.broker.SessionEnded(id) },
 	})
 	return err
 }

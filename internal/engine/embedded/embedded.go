@@ -55,7 +55,12 @@ type Options struct {
 	Log      *slog.Logger
 	LimitLog *quota.Log       // nil: nobody looks which sessions reached a limit
 	Now      func() time.Time // nil: time.Now
-	Limits   Limits
+
+	// Ended is told of a session that nobody holds and that has ended before its
+	// time, with a will that is due now. nil: nobody is. It must return at once.
+	Ended func(engine.SessionID)
+
+	Limits Limits
 }
 
 // Limits bound what an Engine uses. A zero stands for the default.
@@ -95,6 +100,7 @@ type Engine struct {
 	log      *slog.Logger
 	limitLog *quota.Log
 	now      func() time.Time
+	ended    func(engine.SessionID)
 	limits   Limits
 	defaults quota.Limits // of an organisation that Limit was not called for
 
@@ -121,7 +127,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	if o.Sealer == nil || o.Log == nil || o.Dir == "" {
 		return nil, errors.New("open message store: a folder, a sealer and a log are needed")
 	}
-	e := &Engine{sealer: o.Sealer, dir: o.Dir, fs: o.FS, log: o.Log, limitLog: o.LimitLog, now: o.Now,
+	e := &Engine{sealer: o.Sealer, dir: o.Dir, fs: o.FS, log: o.Log, limitLog: o.LimitLog, now: o.Now, ended: o.Ended,
 		limits: o.Limits.orDefault(), defaults: quota.Defaults()}
 	if e.fs == nil {
 		e.fs = vfs.Default

@@ -19,8 +19,12 @@ func (p *publication) run(l *loop) {
 		p.refuse(l, engine.ErrLost)
 		return
 	}
+	if err := p.crowd(l); err != nil {
+		p.refuse(l, err)
+		return
+	}
 	p.keep(l)
-	if p.packetID != 0 {
+	if p.packetID != 0 && !p.from.s.gone {
 		s := p.from.s
 		if s.received == nil {
 			s.received = map[uint16]struct{}{}

@@ -123,7 +123,8 @@ const (
 
 // choose picks the member that gets a message, in turn: one that is held if
 // there is one, otherwise one whose queue has room. If there is none, and
-// members would have kept it, why says what the first of them has no room for.
+// members would have kept it, t is the one that has the say, and why what it has no
+// room for.
 func (g *group) choose(m *engine.Message, from *session, size int64) (t target, how way, why fullness) {
 	members := *g.members.Load()
 	if len(members) == 0 {
@@ -148,7 +149,8 @@ func (g *group) choose(m *engine.Message, from *session, size int64) (t target, 
 			if f == fullNot {
 				return t, toQueue, fullNot
 			}
-			if why == fullNot {
+			// One that refuses rather than end has the say: nothing is lost then.
+			if why == fullNot || full.s.endWhenFull.Load() && !s.s.endWhenFull.Load() {
 				full, why = t, f
 			}
 		}

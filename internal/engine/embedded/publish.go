@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/keepmq/keepmq/internal/engine"
@@ -29,6 +30,7 @@ type publication struct {
 	message *engine.Message // a copy, if somebody needs one from memory; nil otherwise
 	sealed  []byte
 	kept    []target // sessions that queue it; room is reserved in each
+	crowded []target // sessions that are to queue it, or to end if there is no room
 	live    []target // sessions that get it when it is durable: QoS 2 only
 	more    []target // likewise
 
@@ -93,7 +95,7 @@ func (o *org) publish(ctx context.Context, h *handle, to *match, m *engine.Messa
 		tell(done, err)
 		return
 	}
-	if !p.retains && packetID == 0 && len(p.kept) == 0 {
+	if !p.retains && packetID == 0 && len(p.kept)+len(p.crowded) == 0 {
 		p.deliver(m)
 		tell(done, nil)
 		return
@@ -141,7 +143,8 @@ func deliverAll(to []target, m *engine.Message) {
 }
 
 // address decides who gets the message, and reserves room in every queue that
-// must keep it: in all of them or in none.
+// must keep it: in all of them or in none. The loop sees to those that have no
+// room and end rather than refuse.
 func (p *publication) address(to *match, m *engine.Message) error {
 	var from *session
 	if p.from != nil {
@@ -162,13 +165,21 @@ func (p *publication) address(to *match, m *engine.Message) error {
 			}
 		}
 	}
-	for i := range p.kept {
+	for i := 0; i < len(p.kept); i++ {
 		s := p.kept[i].s
-		if why := s.reserve(p.size); why != fullNot {
-			p.kept = p.kept[:i]
-			p.unreserveSessions()
-			return s.refuse(why)
+		why := s.reserve(p.size)
+		if why == fullNot {
+			continue
 		}
+		if s.endWhenFull.Load() {
+			p.crowded = append(p.crowded, p.kept[i])
+			p.kept = slices.Delete(slices.Clone(p.kept), i, i+1)
+			i--
+			continue
+		}
+		p.kept = p.kept[:i]
+		p.unreserveSessions()
+		return s.refuse(why)
 	}
 	for _, g := range to.groups {
 		t, how, why := g.choose(m, from, p.size)
@@ -177,6 +188,8 @@ func (p *publication) address(to *match, m *engine.Message) error {
 			p.kept = append(p.kept[:len(p.kept):len(p.kept)], t)
 		case how == toHolder:
 			p.more = append(p.more[:len(p.more):len(p.more)], t)
+		case why != fullNot && t.s.endWhenFull.Load():
+			p.crowded = append(p.crowded, t)
 		case why != fullNot:
 			p.unreserveSessions()
 			return t.s.refuse(why)
@@ -228,11 +241,11 @@ func (p *publication) prepare(ctx context.Context, m *engine.Message) error {
 	if err := e.health.refusal(); err != nil {
 		return err
 	}
-	p.cost = 256 + int(p.size) + 96*len(p.kept)
+	p.cost = 256 + int(p.size) + 96*(len(p.kept)+len(p.crowded))
 	if err := e.loop.admit(ctx, p.cost); err != nil {
 		return err
 	}
-	if len(p.kept) > 0 || p.retains && len(m.Payload) > 0 {
+	if len(p.kept)+len(p.crowded) > 0 || p.retains && len(m.Payload) > 0 {
 		s, err := p.o.seal(ctx)
 		if err != nil {
 			e.loop.readmit(p.cost)

@@ -96,6 +96,12 @@ func Test(t *testing.T, newStore func(t *testing.T) Store) {
 		{"Stats", testStats},
 
 		{"QueueBytes", testQueueBytes},
+		{"EndWhenFull", testEndWhenFull},
+		{"EndWhenFullRefused", testEndWhenFullRefused},
+		{"EndWhenFullShared", testEndWhenFullShared},
+		{"EndWhenFullItself", testEndWhenFullItself},
+		{"EndWhenFullWill", testEndWhenFullWill},
+		{"EndWhenFullRace", testEndWhenFullRace},
 		{"OrgSessions", testOrgSessions},
 		{"OrgSubscriptions", testOrgSubscriptions},
 		{"OrgQueue", testOrgQueue},
