@@ -137,15 +137,14 @@ func (c *conn) flush() {
 		return
 	}
 	// running stays true: nobody starts another flusher.
-	if o.end.urgent || o.end.lost || o.end.err != nil {
-		if broken || o.end.lost {
-			c.peer.abort()
-		} else {
-			c.nc.SetWriteDeadline(o.deadline)
-			o.mu.Unlock() // nothing is appended any more
-			c.peer.leave()
-			o.mu.Lock()
-		}
+	switch {
+	case broken || o.end.lost:
+		c.peer.abort() // whoever read nothing reads no goodbye either
+	case o.end.urgent || o.end.err != nil:
+		c.nc.SetWriteDeadline(o.deadline)
+		o.mu.Unlock() // nothing is appended any more
+		c.peer.leave()
+		o.mu.Lock()
 	}
 	c.unblock()
 }
