@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/keepmq/keepmq/internal/auth"
@@ -15,6 +16,10 @@ import (
 // renewTimeout bounds one question to the Verifier after a change: a check that
 // is not made in time is a refusal.
 const renewTimeout = 500 * time.Millisecond
+
+// changesPause is the longest pause before listening to changes again. What
+// changes meanwhile is heard after it, and decided within a second of it.
+const changesPause = 400 * time.Millisecond
 
 // renewers is the number of questions asked at one time.
 const renewers = 16
@@ -45,7 +50,7 @@ func (b *Broker) watchChanges(seq iter.Seq2[auth.Change, error]) {
 		if !wait(b.watch, pause) {
 			return
 		}
-		pause = min(max(2*pause, 10*time.Millisecond), time.Second)
+		pause = min(max(2*pause, 10*time.Millisecond), changesPause)
 	}
 }
 
@@ -97,13 +102,24 @@ func (b *Broker) renewAll() {
 	b.renew(all)
 }
 
+// renew renews connections, as many at a time as there are renewers. A Verifier
+// that answers none of them in time is not asked about the rest: they would have
+// to wait, and nobody may who is revoked.
 func (b *Broker) renew(conns []*conn) {
+	ctx, cancel := context.WithCancel(b.life)
+	defer cancel()
 	var wg sync.WaitGroup
 	work := make(chan *conn)
-	for range min(renewers, len(conns)) {
+	n := min(renewers, len(conns))
+	var unanswered atomic.Int64 // one after the other
+	for range n {
 		wg.Go(func() {
 			for c := range work {
-				c.renew()
+				if c.renew(ctx) {
+					unanswered.Store(0)
+				} else if unanswered.Add(1) >= int64(n) {
+					cancel()
+				}
 			}
 		})
 	}
@@ -116,32 +132,34 @@ func (b *Broker) renew(conns []*conn) {
 
 // renew replaces the grant of a connection by the present one, or ends it. If
 // the client authenticates again meanwhile, it is the newer grant that counts,
-// and that is asked for.
-func (c *conn) renew() {
+// and that is asked for. It reports whether the Verifier answered in time.
+func (c *conn) renew(ctx context.Context) (answered bool) {
 	const attempts = 10
 	for range attempts {
 		seen := c.b.changes.Load()
 		old := c.grant.Load()
-		ctx, cancel := context.WithTimeout(c.b.life, renewTimeout)
-		grant, err := c.b.cfg.Verifier.Renew(ctx, old.Ref())
+		within, cancel := context.WithTimeout(ctx, renewTimeout)
+		grant, err := c.b.cfg.Verifier.Renew(within, old.Ref())
+		answered = err == nil || within.Err() == nil
 		cancel()
 		if err != nil {
 			if c.grant.Load() != old {
 				continue
 			}
 			c.end(revoked(err))
-			return
+			return answered
 		}
 		if !sameClient(old, grant) {
 			c.end(ending{code: mqtt.AdministrativeAction, msg: "the client's identity has changed", urgent: true})
-			return
+			return answered
 		}
 		if c.swapGrant(old, grant, seen) && c.b.changes.Load() == seen { // from here on it decides
 			c.renewed()
-			return
+			return answered
 		}
 	}
 	c.end(ending{code: mqtt.AdministrativeAction, msg: "the client authenticates too often", urgent: true})
+	return answered
 }
 
 // renewed has the connection adopt a grant that was renewed.

@@ -109,7 +109,7 @@ func (c *conn) replaceGrant(grant *auth.Grant, seen uint64) error {
 	}
 	if c.b.changes.Load() != seen {
 		// A change that came before the store asked for the grant before.
-		c.renew()
+		c.renew(c.b.life)
 	}
 	return c.adopt()
 }
