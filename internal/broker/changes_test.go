@@ -127,21 +127,6 @@ func TestIdentityChanges(t *testing.T) {
 	}
 }
 
-func TestCredentialExpires(t *testing.T) {
-	both(t, func(t *testing.T, v mqtt.Version) {
-		w := start(t, nil)
-		w.dir.add(testOrg, "brief", func(s *auth.Spec) { s.Expires = time.Now().Add(300 * time.Millisecond) })
-		c := w.connect(v, "c", func(p *mqtt.Connect) { as(p, testOrg, "brief") })
-		w.dir.add(testOrg, "longer", func(s *auth.Spec) { s.Expires = time.Now().Add(200 * time.Millisecond) })
-		d := w.connect(v, "d", func(p *mqtt.Connect) { as(p, testOrg, "longer") })
-		w.dir.set(testOrg, "longer", func(u *user) { u.spec.Expires = time.Now().Add(time.Hour) })
-		if code := c.closed(); v == mqtt.V5 && code != mqtt.NotAuthorized {
-			t.Errorf("code %v", code)
-		}
-		d.ping()
-	})
-}
-
 // The will of a client that loses its right between Verify and CONNACK is not
 // published, and the client not let in.
 func TestRevokedWhileConnecting(t *testing.T) {

@@ -7,11 +7,9 @@ import (
 	"iter"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/engine"
-	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/mqtt"
 	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/topic"
@@ -527,32 +525,5 @@ func TestSlowReader(t *testing.T) {
 			p.ping()
 			fast.ping()
 		})
-	}
-}
-
-// A client that writes without reading is not read either, and cut in the end.
-func TestDeafWriter(t *testing.T) {
-	w := start(t, func(c *Config) {
-		c.WriteTimeout, c.Log, c.Limits = 200*time.Millisecond, nil, c.Limits.With(quota.ClientOutbound, 1)
-	})
-	w.dir.add(testOrg, "none", func(s *auth.Spec) { s.Rules = nil })
-	c := w.connect(mqtt.V5, "c", func(p *mqtt.Connect) { as(p, testOrg, "none") })
-	c.small()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		// Each is refused, with the topic in the reason string.
-		denied := pub(strings.Repeat("long", 1000), "", 1, 1).Append(nil, mqtt.V5)
-		for range 100_000 {
-			c.nc.SetWriteDeadline(time.Now().Add(patience))
-			if _, err := c.nc.Write(denied); err != nil {
-				return
-			}
-		}
-	}()
-	eventually(t, "it is cut", func() bool { return w.b.Snapshot().Connected == 0 })
-	<-done
-	if n := w.b.Snapshot().PublishRefused[errs.Denied]; n > 10_000 {
-		t.Errorf("%d packets were served", n)
 	}
 }

@@ -47,6 +47,9 @@ type directory struct {
 	renewed int
 	refused error                   // not nil: what Limits says
 	limits  map[string]quota.Limits // by "organisation/device type"
+
+	hangs   bool        // Verify and Renew answer when they are given up
+	unheard []time.Time // not nil: Changes fails at once; when it was called
 }
 
 type user struct {
@@ -159,7 +162,22 @@ func (d *directory) grant(u *user, client string) (*auth.Grant, error) {
 	return auth.NewGrant(s), nil
 }
 
-func (d *directory) Verify(_ context.Context, c auth.Credentials) (*auth.Grant, error) {
+// wait hangs if the directory does.
+func (d *directory) wait(ctx context.Context) error {
+	d.mu.Lock()
+	hangs := d.hangs
+	d.mu.Unlock()
+	if hangs {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return nil
+}
+
+func (d *directory) Verify(ctx context.Context, c auth.Credentials) (*auth.Grant, error) {
+	if err := d.wait(ctx); err != nil {
+		return nil, err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.asked++
@@ -174,7 +192,10 @@ func (d *directory) Verify(_ context.Context, c auth.Credentials) (*auth.Grant, 
 	return d.grant(u, c.ClientID)
 }
 
-func (d *directory) Renew(_ context.Context, r auth.Ref) (*auth.Grant, error) {
+func (d *directory) Renew(ctx context.Context, r auth.Ref) (*auth.Grant, error) {
+	if err := d.wait(ctx); err != nil {
+		return nil, err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.renewed++
@@ -188,6 +209,10 @@ func (d *directory) Renew(_ context.Context, r auth.Ref) (*auth.Grant, error) {
 func (d *directory) Changes(ctx context.Context) iter.Seq2[auth.Change, error] {
 	ch := make(chan change, 100)
 	d.mu.Lock()
+	if d.unheard != nil {
+		d.unheard = append(d.unheard, time.Now())
+		ch <- change{err: errors.New("cannot listen")}
+	}
 	d.readers[ch] = struct{}{}
 	d.mu.Unlock()
 	return func(yield func(auth.Change, error) bool) {

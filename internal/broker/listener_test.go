@@ -123,20 +123,6 @@ func TestStalledHandshakes(t *testing.T) {
 	}
 }
 
-// A client has one time limit for everything up to CONNECT.
-func TestConnectTimeoutIsOne(t *testing.T) {
-	w := start(t, func(c *Config) { c.ConnectTimeout = time.Second })
-	c := newClient(t, w.dial(nil), mqtt.V5)
-	began := time.Now()
-	pause := time.NewTimer(700 * time.Millisecond)
-	<-pause.C
-	c.raw([]byte{0x10})
-	c.closed()
-	if took := time.Since(began); took > 1600*time.Millisecond {
-		t.Errorf("closed after %v", took)
-	}
-}
-
 func TestUnknownProtocol(t *testing.T) {
 	w := start(t, nil)
 	c := newClient(t, w.dial(nil), mqtt.V5)

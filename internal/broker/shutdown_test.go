@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"context"
 	"net"
 	"testing"
 	"time"
@@ -61,19 +60,3 @@ func TestShutdown(t *testing.T) {
 type nopListener struct{ net.Listener }
 
 func (nopListener) Close() error { return nil }
-
-// A client that does not read cannot hold the shutdown up.
-func TestShutdownCuts(t *testing.T) {
-	w := start(t, nil)
-	gate := make(chan struct{})
-	w.mem.mu.Lock()
-	w.mem.stall = gate
-	w.mem.mu.Unlock()
-	w.connect(mqtt.V5, "c", willed(0)) // its will hangs in the engine
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
-	defer cancel()
-	if err := w.b.Shutdown(ctx); err == nil {
-		t.Error("no error")
-	}
-	close(gate)
-}
