@@ -52,6 +52,9 @@ func (c *client) expectAuth(code mqtt.ReasonCode, method string) string {
 func (w *world) asked(method, name string, more ...func(*mqtt.Connect)) *client {
 	w.t.Helper()
 	c := newClient(w.t, w.dial(nil), mqtt.V5)
+	if w.ln != nil {
+		c.listen()
+	}
 	c.send(hello(mqtt.V5, "c", enhance(method, string(testOrg)+"/"+name, more...)))
 	c.expectAuth(mqtt.ContinueAuthentication, method)
 	return c
@@ -176,36 +179,36 @@ func TestBetweenConnectAndConnack(t *testing.T) {
 
 // An exchange is bounded in steps, in bytes and in time.
 func TestExchangeBounds(t *testing.T) {
-	w := start(t, func(c *Config) { c.ConnectTimeout = 2 * time.Second })
-	c := newClient(t, w.dial(nil), mqtt.V5)
-	c.send(hello(mqtt.V5, "c", enhance("endless", "x")))
-	for steps := 0; ; steps++ {
-		p, err := c.packet()
-		if err != nil || steps > maxSteps {
-			t.Fatalf("step %d: %T, %v", steps, p, err)
-		}
-		if ack, ok := p.(*mqtt.Connack); ok {
-			if ack.Code != mqtt.BadUserNameOrPassword {
-				t.Errorf("endless: %v", ack.Code)
+	bubble(t, func(c *Config) { c.ConnectTimeout = 2 * time.Second }, func(t *testing.T, w *world) {
+		c := newClient(t, w.dial(nil), mqtt.V5)
+		c.send(hello(mqtt.V5, "c", enhance("endless", "x")))
+		for steps := 0; ; steps++ {
+			p, err := c.packet()
+			if err != nil || steps > maxSteps {
+				t.Fatalf("step %d: %T, %v", steps, p, err)
 			}
-			break
+			if ack, ok := p.(*mqtt.Connack); ok {
+				if ack.Code != mqtt.BadUserNameOrPassword {
+					t.Errorf("endless: %v", ack.Code)
+				}
+				break
+			}
+			c.send(authPacket(mqtt.ContinueAuthentication, "endless", "x"))
 		}
-		c.send(authPacket(mqtt.ContinueAuthentication, "endless", "x"))
-	}
-	c.closed()
+		c.closed()
 
-	c = w.asked("asking", "u")
-	c.raw([]byte{0xF0, 0xF0, 0xA2, 0x04}) // AUTH of 70,000 bytes
-	if ack := expect[*mqtt.Connack](c); ack.Code != mqtt.PacketTooLarge {
-		t.Errorf("too many bytes: %v", ack.Code)
-	}
-	c.closed()
+		c = w.asked("asking", "u")
+		c.raw([]byte{0xF0, 0xF0, 0xA2, 0x04}) // AUTH of 70,000 bytes
+		if ack := expect[*mqtt.Connack](c); ack.Code != mqtt.PacketTooLarge {
+			t.Errorf("too many bytes: %v", ack.Code)
+		}
+		c.closed()
 
-	begun := time.Now()
-	w.asked("asking", "u").closed()
-	if d := time.Since(begun); d > patience {
-		t.Errorf("silence was borne for %v", d)
-	}
+		begun := time.Now()
+		c = w.asked("asking", "u")
+		c.closed()
+		c.came(begun.Add(2 * time.Second))
+	})
 }
 
 // A client that accepts only small packets gets no larger AUTH [MQTT-3.1.2-24].
@@ -381,56 +384,56 @@ func TestReauthenticateFails(t *testing.T) {
 
 // An exchange that is not finished ends the connection in time.
 func TestReauthenticateUnfinished(t *testing.T) {
-	w := start(t, func(c *Config) { c.ConnectTimeout = time.Second })
-	c := w.proved("asking", "u")
-	c.send(again("abc123/u"))
-	c.expectAuth(mqtt.ContinueAuthentication, "asking")
-	if code := c.closed(); code != mqtt.NotAuthorized {
-		t.Errorf("unfinished: %v", code)
-	}
-	c = w.proved("asking", "u")
-	c.send(again("abc123/u"))
-	c.expectAuth(mqtt.ContinueAuthentication, "asking")
-	c.send(further("secret-u"))
-	c.expectAuth(mqtt.Success, "asking")
-	w.b.mu.Lock()
-	defer w.b.mu.Unlock()
-	for c := range w.b.conns {
-		if c.enhanced.patience.Stop() {
-			t.Error("it is finished, and the clock goes on")
+	bubble(t, func(c *Config) { c.ConnectTimeout = time.Second }, func(t *testing.T, w *world) {
+		c := w.proved("asking", "u")
+		c.send(again("abc123/u"))
+		c.expectAuth(mqtt.ContinueAuthentication, "asking")
+		c.endsAt(time.Now().Add(time.Second), mqtt.NotAuthorized)
+		c = w.proved("asking", "u")
+		c.send(again("abc123/u"))
+		c.expectAuth(mqtt.ContinueAuthentication, "asking")
+		c.send(further("secret-u"))
+		c.expectAuth(mqtt.Success, "asking")
+		w.b.mu.Lock()
+		defer w.b.mu.Unlock()
+		for c := range w.b.conns {
+			if c.enhanced.patience.Stop() {
+				t.Error("it is finished, and the clock goes on")
+			}
 		}
-	}
+	})
 }
 
 // A re-authentication brings new rights and a new end.
 func TestReauthenticateReplaces(t *testing.T) {
-	w := start(t, nil)
-	end := time.Now().Add(2 * time.Second)
-	w.dir.add(testOrg, "brief", func(s *auth.Spec) { s.Expires = end })
-	c := w.proved("asking", "brief")
-	c.sub("a", 0)
-	c.sub("b", 0)
-	w.dir.quietly("brief", func(u *user) {
-		f := filter("b")
-		u.spec.Expires = time.Now().Add(time.Hour)
-		u.spec.Rules = []auth.Rule{{Action: auth.Subscribe, Filter: f}, {Action: auth.Receive, Filter: f}}
+	bubble(t, nil, func(t *testing.T, w *world) {
+		end := time.Now().Add(2 * time.Second)
+		w.dir.add(testOrg, "brief", func(s *auth.Spec) { s.Expires = end })
+		c := w.proved("asking", "brief")
+		c.sub("a", 0)
+		c.sub("b", 0)
+		w.dir.quietly("brief", func(u *user) {
+			f := filter("b")
+			u.spec.Expires = time.Now().Add(time.Hour)
+			u.spec.Rules = []auth.Rule{{Action: auth.Subscribe, Filter: f}, {Action: auth.Receive, Filter: f}}
+		})
+		c.send(again("abc123/brief"))
+		c.expectAuth(mqtt.ContinueAuthentication, "asking")
+		c.send(further("secret-brief"))
+		c.expectAuth(mqtt.Success, "asking")
+		p := w.connect(mqtt.V5, "p", func(p *mqtt.Connect) { as(p, testOrg, "v") })
+		p.publish("a", "no")
+		p.publish("b", "yes")
+		c.receive("b", "yes")
+		c.send(pub("a", "x", 1, 5))
+		c.expectAck(mqtt.PUBACK, 5, mqtt.NotAuthorized)
+		time.Sleep(time.Until(end) + 1)
+		c.silent()
+		c.ping()
+		end = time.Now().Add(time.Second)
+		w.dir.set(testOrg, "brief", func(u *user) { u.spec.Expires = end })
+		c.endsAt(end, mqtt.NotAuthorized)
 	})
-	c.send(again("abc123/brief"))
-	c.expectAuth(mqtt.ContinueAuthentication, "asking")
-	c.send(further("secret-brief"))
-	c.expectAuth(mqtt.Success, "asking")
-	p := w.connect(mqtt.V5, "p", func(p *mqtt.Connect) { as(p, testOrg, "v") })
-	p.publish("a", "no")
-	p.publish("b", "yes")
-	c.receive("b", "yes")
-	c.send(pub("a", "x", 1, 5))
-	c.expectAck(mqtt.PUBACK, 5, mqtt.NotAuthorized)
-	<-time.After(time.Until(end) + 200*time.Millisecond)
-	c.ping()
-	w.dir.set(testOrg, "brief", func(u *user) { u.spec.Expires = time.Now().Add(100 * time.Millisecond) })
-	if code := c.closed(); code != mqtt.NotAuthorized {
-		t.Errorf("at its end: %v", code)
-	}
 }
 
 // A change that comes between the Verifier's answer and the new grant counts.

@@ -41,6 +41,7 @@ func newBubble(t *testing.T) *world {
 	w := &world{t: t, dir: newDirectory(), pki: sharedPKI(), ln: nettest.Listen()}
 	for _, n := range []string{"u", "v"} {
 		w.dir.add(testOrg, n, nil)
+		w.dir.add("other1", n, nil)
 	}
 	return w
 }

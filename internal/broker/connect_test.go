@@ -195,21 +195,6 @@ func TestVersion31(t *testing.T) {
 	c.bye()
 }
 
-// A client that says nothing, or too little, is not waited for.
-func TestNoConnect(t *testing.T) {
-	w := start(t, func(c *Config) { c.ConnectTimeout = 150 * time.Millisecond })
-	silent := newClient(t, w.dial(nil), mqtt.V311)
-	half := newClient(t, w.dial(nil), mqtt.V311)
-	half.raw([]byte{0x10, 0x20, 0, 4})
-	begun := time.Now()
-	silent.closed()
-	half.closed()
-	if d := time.Since(begun); d > 3*time.Second {
-		t.Errorf("waited %v", d)
-	}
-	eventually(t, "no connection open", func() bool { return w.b.Snapshot().Open == 0 })
-}
-
 func TestMaxConnections(t *testing.T) {
 	w := start(t, func(c *Config) { c.MaxConnections = 1 })
 	first := w.connect(mqtt.V5, "c", nil)

@@ -19,6 +19,13 @@ func limited(t *testing.T, limits quota.Limits) (*world, *quota.Log) {
 	return start(t, func(c *Config) { c.Limits, c.LimitLog = limits, log }), log
 }
 
+// limitedBubble is limited in a bubble.
+func limitedBubble(t *testing.T, limits quota.Limits, run func(t *testing.T, w *world, log *quota.Log)) {
+	t.Helper()
+	log := quota.NewLog(nil)
+	bubble(t, func(c *Config) { c.Limits, c.LimitLog = limits, log }, func(t *testing.T, w *world) { run(t, w, log) })
+}
+
 // device makes a user one device of a type.
 func (d *directory) device(org auth.OrgID, typ, id string, f func(*auth.Spec)) {
 	d.add(org, typ+":"+id, func(s *auth.Spec) {
@@ -102,35 +109,38 @@ func TestRateSlowsDown(t *testing.T) {
 		"org bytes":       quota.Limits{}.With(quota.OrgByteRate, 2*1024),
 	} {
 		t.Run(name, func(t *testing.T) {
-			w, log := limited(t, l)
-			w.dir.device(testOrg, "sensor", "1", nil)
-			sub := w.connect(mqtt.V5, "sub", func(p *mqtt.Connect) { as(p, testOrg, "v") })
-			sub.sub("#", 1)
-			c := w.connect(mqtt.V5, "c", func(p *mqtt.Connect) { as(p, testOrg, "sensor:1"); p.KeepAlive = 1 })
-			began := time.Now()
-			payload := strings.Repeat("x", 92) // with topic and header 100 bytes
-			for i := range 60 {
-				c.send(pub("a", payload, 1, uint16(i+1)))
-			}
-			for i := range 60 {
-				c.expectAck(mqtt.PUBACK, uint16(i+1), mqtt.Success)
-				m := sub.receive("a", payload)
-				sub.send(&mqtt.Ack{Type: mqtt.PUBACK, PacketID: m.PacketID})
-			}
-			if d := time.Since(began); d < 700*time.Millisecond { // 20 are over the burst of 40
-				t.Errorf("60 messages took %v", d)
-			}
-			limit := quota.Limit(0)
-			for _, k := range quota.All() {
-				if l.Get(k) != 0 {
-					limit = k
+			limitedBubble(t, l, func(t *testing.T, w *world, log *quota.Log) {
+				w.dir.device(testOrg, "sensor", "1", nil)
+				sub := w.connect(mqtt.V5, "sub", func(p *mqtt.Connect) { as(p, testOrg, "v") })
+				sub.sub("#", 1)
+				c := w.connect(mqtt.V5, "c", func(p *mqtt.Connect) { as(p, testOrg, "sensor:1"); p.KeepAlive = 1 })
+				began := time.Now()
+				payload := strings.Repeat("x", 92) // with topic and header 100 bytes
+				for i := range 60 {
+					c.send(pub("a", payload, 1, uint16(i+1)))
 				}
-			}
-			if e := event(t, log, testOrg, limit, quota.Delayed); e.Count < 10 || e.Value != l.Get(limit) {
-				t.Errorf("event %+v", e)
-			}
-			other := w.connect(mqtt.V5, "o", func(p *mqtt.Connect) { as(p, "other1", "u") })
-			other.publish("a", "at once")
+				for i := range 60 {
+					c.expectAck(mqtt.PUBACK, uint16(i+1), mqtt.Success)
+					m := sub.receive("a", payload)
+					sub.send(&mqtt.Ack{Type: mqtt.PUBACK, PacketID: m.PacketID})
+				}
+				if d := time.Since(began); d < 900*time.Millisecond || d > 1100*time.Millisecond { // 20 are over the burst of 40
+					t.Errorf("60 messages took %v", d)
+				}
+				limit := quota.Limit(0)
+				for _, k := range quota.All() {
+					if l.Get(k) != 0 {
+						limit = k
+					}
+				}
+				if e := event(t, log, testOrg, limit, quota.Delayed); e.Count < 10 || e.Value != l.Get(limit) {
+					t.Errorf("event %+v", e)
+				}
+				other := w.connect(mqtt.V5, "o", func(p *mqtt.Connect) { as(p, "other1", "u") })
+				at := time.Now()
+				other.publish("a", "at once")
+				other.came(at)
+			})
 		})
 	}
 }
@@ -138,22 +148,23 @@ func TestRateSlowsDown(t *testing.T) {
 // What would have to wait too long behind others is refused, and costs nothing.
 func TestSharedRateRefuses(t *testing.T) {
 	both(t, func(t *testing.T, v mqtt.Version) {
-		w, log := limited(t, quota.Limits{}.With(quota.OrgMessageRate, 1))
-		refused := func() bool { return w.b.Snapshot().PublishRefused[errs.Exhausted] > 0 }
-		var clients []*client
-		for i := 0; i < 60 && !refused(); i++ { // 2 at once, then one a second: 5 more may wait
-			c := w.connect(v, fmt.Sprint("c", i), nil)
-			c.send(pub("a", "x", 1, 1))
-			clients = append(clients, c)
-			eventually(t, "it is read", func() bool { return w.b.Snapshot().MessagesIn[1] == uint64(i+1) })
-		}
-		eventually(t, "one is refused", refused)
-		if v < mqtt.V5 {
-			eventually(t, "it is disconnected", func() bool { return w.b.Snapshot().Connected < int64(len(clients)) })
-		} else {
-			clients[len(clients)-1].expectAck(mqtt.PUBACK, 1, mqtt.QuotaExceeded)
-		}
-		event(t, log, testOrg, quota.OrgMessageRate, quota.Refused)
+		limitedBubble(t, quota.Limits{}.With(quota.OrgMessageRate, 1), func(t *testing.T, w *world, log *quota.Log) {
+			refused := func() bool { return w.b.Snapshot().PublishRefused[errs.Exhausted] > 0 }
+			var clients []*client
+			for i := 0; i < 60 && !refused(); i++ { // 2 at once, then one a second: 5 more may wait
+				c := w.connect(v, fmt.Sprint("c", i), nil)
+				c.send(pub("a", "x", 1, 1))
+				clients = append(clients, c)
+				eventually(t, "it is read", func() bool { return w.b.Snapshot().MessagesIn[1] == uint64(i+1) })
+			}
+			eventually(t, "one is refused", refused)
+			if v < mqtt.V5 {
+				eventually(t, "it is disconnected", func() bool { return w.b.Snapshot().Connected < int64(len(clients)) })
+			} else {
+				clients[len(clients)-1].expectAck(mqtt.PUBACK, 1, mqtt.QuotaExceeded)
+			}
+			event(t, log, testOrg, quota.OrgMessageRate, quota.Refused)
+		})
 	})
 }
 
@@ -168,22 +179,23 @@ func TestOtherRequestsAreSlowed(t *testing.T) {
 		"denied":      func(i int) mqtt.Packet { return pub("denied", "", 1, uint16(i+1)) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			w, log := limited(t, quota.Limits{}.With(quota.ClientMessageRate, 20))
-			w.dir.add(testOrg, "some", func(s *auth.Spec) { s.Rules = []auth.Rule{{Action: auth.Subscribe, Filter: filter("a")}} })
-			c := w.connect(mqtt.V5, "c", func(p *mqtt.Connect) { as(p, testOrg, "some") })
-			began := time.Now()
-			for i := range 50 {
-				c.send(send(i))
-			}
-			for range 50 {
-				if _, err := c.packet(); err != nil {
-					t.Fatal(err)
+			limitedBubble(t, quota.Limits{}.With(quota.ClientMessageRate, 20), func(t *testing.T, w *world, log *quota.Log) {
+				w.dir.add(testOrg, "some", func(s *auth.Spec) { s.Rules = []auth.Rule{{Action: auth.Subscribe, Filter: filter("a")}} })
+				c := w.connect(mqtt.V5, "c", func(p *mqtt.Connect) { as(p, testOrg, "some") })
+				began := time.Now()
+				for i := range 50 {
+					c.send(send(i))
 				}
-			}
-			if d := time.Since(began); d < 350*time.Millisecond {
-				t.Errorf("50 requests took %v", d)
-			}
-			event(t, log, testOrg, quota.ClientMessageRate, quota.Delayed)
+				for range 50 {
+					if _, err := c.packet(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if d := time.Since(began); d != 500*time.Millisecond { // 10 are over the burst of 40
+					t.Errorf("50 requests took %v", d)
+				}
+				event(t, log, testOrg, quota.ClientMessageRate, quota.Delayed)
+			})
 		})
 	}
 }

@@ -16,7 +16,7 @@ func dialRaw(addr string, conf *tls.Config) (net.Conn, error) {
 		return nil, err
 	}
 	// With TLS 1.3 a refusal of the server comes after the handshake.
-	nc.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+	nc.SetReadDeadline(time.Now().Add(patience))
 	if _, err := nc.Read(make([]byte, 1)); err != nil {
 		if ne, ok := err.(net.Error); !ok || !ne.Timeout() {
 			nc.Close()

@@ -145,9 +145,7 @@ func TestRenewTimeout(t *testing.T) {
 
 // A Verifier that answers slowly, but in time, ends nobody.
 func TestSlowVerifier(t *testing.T) {
-	bubble(t, nil, func(t *testing.T, w *world) {
-		slow := &slowVerifier{directory: w.dir}
-		w.b.cfg.Verifier = slow
+	bubble(t, func(c *Config) { c.Verifier = &slowVerifier{c.Verifier.(*directory)} }, func(t *testing.T, w *world) {
 		var all []*client
 		for i := range 3*renewers + 1 {
 			all = append(all, w.connect(mqtt.V5, fmt.Sprint("c", i), alive(0)))
@@ -406,6 +404,11 @@ func TestAcceptPause(t *testing.T) {
 		begun := time.Now()
 		go func() { served <- w.b.Serve(f) }()
 		c := w.connect(mqtt.V5, "c", nil)
+		c.ping()
+		w.shutdown()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
 		want, pause := time.Duration(0), 5*time.Millisecond
 		for i, at := range f.tried[:11] {
 			if at.Sub(begun) != want {
@@ -413,11 +416,6 @@ func TestAcceptPause(t *testing.T) {
 			}
 			want += pause
 			pause = min(2*pause, time.Second)
-		}
-		c.ping()
-		w.shutdown()
-		if err := <-served; err != nil {
-			t.Error(err)
 		}
 	})
 }
