@@ -64,6 +64,7 @@ func TestMessageExpiryInQueue(t *testing.T) {
 							}
 						}
 						c.receive("a", "ever")
+						synctest.Wait()
 						c.sub("other", 0) // with it goes what is acknowledged inside
 						if tt.left < 0 {
 							time.Sleep(2 * time.Millisecond) // the engine sweeps by the millisecond
