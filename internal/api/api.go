@@ -25,6 +25,8 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/keepmq/keepmq/internal/audit"
+	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/registry"
 )
 
@@ -43,6 +45,13 @@ type Config struct {
 	Ready    func(context.Context) error // nil when the server can do its work; nil func: always
 	Log      *slog.Logger
 	Version  string // of the server, for the OpenAPI document
+
+	Limits quota.Limits // what holds for everybody; zero: quota.Defaults()
+	// Usage returns how much of its limits an organisation uses now or, unless
+	// typ is empty, the devices of a type. nil func: nothing is counted.
+	Usage func(ctx context.Context, org auth.OrgID, typ string) (map[quota.Limit]int64, error)
+	// LimitEvents returns who reached which limit, latest first. nil func: nobody.
+	LimitEvents func(auth.OrgID) []quota.Event
 }
 
 type server struct {
@@ -52,13 +61,24 @@ type server struct {
 	ready    func(context.Context) error
 	log      *slog.Logger
 	openapi  []byte
+
+	limits      quota.Limits
+	usage       func(context.Context, auth.OrgID, string) (map[quota.Limit]int64, error)
+	limitEvents func(auth.OrgID) []quota.Event
 }
 
 // New returns the handler for /api/, /healthz and /readyz.
 func New(c Config) http.Handler {
-	s := &server{registry: c.Registry, audit: c.Audit, ca: c.CA, ready: c.Ready, log: c.Log}
+	s := &server{registry: c.Registry, audit: c.Audit, ca: c.CA, ready: c.Ready, log: c.Log,
+		limits: c.Limits.Over(quota.Defaults()), usage: c.Usage, limitEvents: c.LimitEvents}
 	if s.ready == nil {
 		s.ready = func(context.Context) error { return nil }
+	}
+	if s.usage == nil {
+		s.usage = func(context.Context, auth.OrgID, string) (map[quota.Limit]int64, error) { return nil, nil }
+	}
+	if s.limitEvents == nil {
+		s.limitEvents = func(auth.OrgID) []quota.Event { return nil }
 	}
 	mux := http.NewServeMux()
 	s.routes(mux, humago.NewWithPrefix(mux, base, document(c.Version)))

@@ -192,6 +192,8 @@ func (d document) example(s schema) any {
 		return true
 	case "array":
 		return []any{}
+	case "object":
+		return map[string]any{}
 	}
 	return "x"
 }

@@ -80,7 +80,7 @@ func register[I, O any](s *server, a huma.API, method, path, id, summary string,
 func tag(path string) string {
 	for _, p := range []struct{ prefix, tag string }{
 		{"/orgs/{org}/types", "device types"}, {"/orgs/{org}/devices", "devices"}, {"/orgs/{org}/apps", "API keys"},
-		{"/orgs/{org}/users", "MQTT users"},
+		{"/orgs/{org}/users", "MQTT users"}, {"/orgs/{org}/limit", "limits"},
 		{"/orgs/{org}/issuers", "identity providers"}, {"/orgs", "organisations"}, {"/audit", "audit"},
 		{"/enrol", "certificates"}, {"/renew", "certificates"},
 	} {

@@ -23,10 +23,16 @@ func (s *server) routes(mux *http.ServeMux, a huma.API) {
 	update(s, a, "/orgs/{org}", "update-org", "Rename, disable or enable an organisation", s.updateOrg)
 	remove(s, a, "/orgs/{org}", "delete-org", "Delete an organisation and shred its data", s.deleteOrg)
 
+	get(s, a, "/orgs/{org}/limits", "list-limits", "Show the limits of an organisation, and what it uses", s.listLimits)
+	update(s, a, "/orgs/{org}/limits", "update-limits", "Set or unset limits of an organisation", s.updateLimits)
+	get(s, a, "/orgs/{org}/limit-events", "list-limit-events", "List who reached which limit, latest first", s.listLimitEvents)
+
 	get(s, a, "/orgs/{org}/types", "list-types", "List device types", s.listTypes)
 	create(s, a, "/orgs/{org}/types", "create-type", "Create a device type", s.createType)
 	get(s, a, "/orgs/{org}/types/{type}", "get-type", "Show a device type", s.getType)
 	remove(s, a, "/orgs/{org}/types/{type}", "delete-type", "Delete a device type that has no devices", s.deleteType)
+	get(s, a, "/orgs/{org}/types/{type}/limits", "list-type-limits", "Show the limits of a device type", s.listTypeLimits)
+	update(s, a, "/orgs/{org}/types/{type}/limits", "update-type-limits", "Set or unset limits of a device type, below those of its organisation", s.updateTypeLimits)
 
 	get(s, a, "/orgs/{org}/devices", "list-devices", "List devices", s.listDevices)
 	create(s, a, "/orgs/{org}/devices", "create-device", "Create a device; its token is shown once", s.createDevice)

@@ -16,8 +16,10 @@ import (
 
 	"github.com/keepmq/keepmq/internal/api"
 	"github.com/keepmq/keepmq/internal/audit"
+	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/ca"
 	"github.com/keepmq/keepmq/internal/keyring"
+	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/registry"
 	"github.com/keepmq/keepmq/internal/store"
 	"github.com/keepmq/keepmq/internal/store/sqlite"
@@ -34,6 +36,7 @@ type fixture struct {
 	registry *registry.Registry
 	db       store.DB
 	log      *bytes.Buffer
+	events   *quota.Log
 	token    string // the administrator's
 }
 
@@ -49,7 +52,7 @@ func start(t testing.TB) *fixture {
 	must(t, err)
 	log, err := audit.Open(ctx, db, ring)
 	must(t, err)
-	f := &fixture{log: &bytes.Buffer{}, roots: authority.Roots(), db: db}
+	f := &fixture{log: &bytes.Buffer{}, events: quota.NewLog(nil), roots: authority.Roots(), db: db}
 	logger := slog.New(slog.NewTextHandler(f.log, nil))
 	f.registry = registry.New(registry.Config{DB: db, Ring: ring, Issuer: authority, Log: logger})
 	f.first, err = f.registry.Bootstrap(ctx)
@@ -57,6 +60,13 @@ func start(t testing.TB) *fixture {
 
 	s := httptest.NewUnstartedServer(api.New(api.Config{
 		Registry: f.registry, Audit: log, CA: authority.RootPEM(), Log: logger, Version: "test",
+		Usage: func(_ context.Context, _ auth.OrgID, typ string) (map[quota.Limit]int64, error) {
+			if typ != "" {
+				return map[quota.Limit]int64{quota.TypeConnections: 2}, nil
+			}
+			return map[quota.Limit]int64{quota.OrgConnections: 3}, nil
+		},
+		LimitEvents: func(org auth.OrgID) []quota.Event { return f.events.Events(string(org)) },
 	}))
 	cert, err := authority.ServerCertificate(ctx, []string{"localhost"}, []net.IP{net.IPv4(127, 0, 0, 1)})
 	must(t, err)

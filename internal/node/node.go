@@ -176,7 +176,8 @@ func (n *Node) openFaces(version string) (err error) {
 		return err
 	}
 	mux := http.NewServeMux()
-	rest := api.New(api.Config{Registry: n.registry, Audit: n.audit, CA: n.ca.RootPEM(), Ready: n.ready, Log: n.log, Version: version})
+	rest := api.New(api.Config{Registry: n.registry, Audit: n.audit, CA: n.ca.RootPEM(), Ready: n.ready, Log: n.log, Version: version,
+		Limits: n.config.Limits, Usage: n.usage, LimitEvents: n.limitEvents})
 	mux.Handle("/api/", rest)
 	mux.Handle("/healthz", rest)
 	mux.Handle("/readyz", rest)

@@ -2,6 +2,7 @@ package quota
 
 import (
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -41,6 +42,10 @@ type eventKey struct {
 // maxEvents is how many events a Log keeps of one organisation: the latest.
 const maxEvents = 500
 
+// maxClient is how many bytes of a client's name an Event has: a client chooses
+// its name.
+const maxClient = 200
+
 // maxOrgs bounds the organisations of a Log.
 const maxOrgs = 10_000
 
@@ -69,6 +74,9 @@ func (g *Log) Add(e Event) {
 		return
 	}
 	now := g.now()
+	if len(e.Client) > maxClient {
+		e.Client = strings.ToValidUTF8(e.Client[:maxClient], "") + "…"
+	}
 	key := eventKey{e.Principal, e.Client, e.Limit, e.Outcome}
 	g.mu.Lock()
 	defer g.mu.Unlock()

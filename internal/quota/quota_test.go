@@ -214,3 +214,12 @@ func TestChange(t *testing.T) {
 		}
 	}
 }
+
+// A client's name is as long as the client likes; what is remembered of it is not.
+func TestLogShortensNames(t *testing.T) {
+	g := quota.NewLog(nil)
+	g.Add(quota.Event{Org: "abc123", Client: strings.Repeat("é", 30_000)})
+	if got := g.Events("abc123")[0].Client; len(got) > 210 || !strings.HasSuffix(got, "é…") {
+		t.Errorf("kept %d bytes", len(got))
+	}
+}

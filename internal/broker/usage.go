@@ -1,0 +1,27 @@
+package broker
+
+import "github.com/keepmq/keepmq/internal/auth"
+
+// A Usage is how many connections an organisation has now.
+type Usage struct {
+	Connections int64
+	Types       map[string]int64 // of them, those of the devices of each type; no zeros
+}
+
+// Usage returns what an organisation uses now.
+func (b *Broker) Usage(org auth.OrgID) Usage {
+	u := Usage{Types: map[string]int64{}}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := b.tenants[org]
+	if t == nil {
+		return u
+	}
+	u.Connections = int64(len(t.conns))
+	for typ, g := range t.groups {
+		if g.conns > 0 {
+			u.Types[typ] = g.conns
+		}
+	}
+	return u
+}
