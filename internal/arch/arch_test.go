@@ -16,6 +16,7 @@ var allowed = map[string]string{
 	"internal/errs":    "std",
 	"internal/secret":  "std",
 	"internal/config":  "quota",
+	"internal/door":    "std",
 	"internal/arch":    "std",
 	"internal/nettest": "std",
 	// vocabulary
@@ -43,13 +44,13 @@ var allowed = map[string]string{
 	"internal/profile":   "std auth errs quota topic",
 	"internal/registry":  "audit auth auth/jwt auth/sasl ca errs keyring profile quota secret store topic",
 	// faces: they never import each other
-	"internal/broker":       "auth engine errs mqtt quota secret topic",
+	"internal/broker":       "auth door engine errs mqtt quota secret topic",
 	"internal/api":          "audit auth auth/jwt ca errs quota registry secret store",
 	"internal/console":      "std auth engine errs registry secret topic",
 	"internal/edge":         "std client edge/sources errs mqtt secret",
 	"internal/edge/sources": "",
 	// the whole
-	"internal/node": "api audit auth broker ca config console engine engine/embedded errs keyring quota registry secret store store/sqlite",
+	"internal/node": "api audit auth broker ca config console door engine engine/embedded errs keyring quota registry secret store store/sqlite",
 	"internal/cli":  "audit client config edge errs mqtt node secret topic",
 	"cmd/keepmq":    "std cli",
 	// proof

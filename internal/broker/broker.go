@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/door"
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/quota"
 )
@@ -41,11 +42,13 @@ type Config struct {
 
 	Limits           quota.Limits  // of clients, types and organisations; quota.Defaults()
 	LimitLog         *quota.Log    // nil: nobody looks who reached a limit
-	MaxConnections   int           // open at one time; 0: no bound
-	ConnectTimeout   time.Duration // from accept to CONNECT; 10 s
+	MaxConnections   int           // open at one time; a million
+	ConnectTimeout   time.Duration // how long a client may take, in all, until CONNECT has come; 10 s
+	QueueTimeout     time.Duration // how long a connection may wait for a turn to be served; 30 s
 	MaxKeepAlive     time.Duration // longer ones are shortened; 0: no bound
 	MaxSessionExpiry time.Duration // of a session without a connection; 30 days
-	MaxHandshakes    int           // TLS handshakes at one time; 1024
+	MaxHandshakes    int           // connections with TLS and without CONNECT at one time; 1024
+	Address          door.Address  // what one address may have
 	TopicAliases     int           // topic aliases in use on one connection, each way; 32
 	WriteTimeout     time.Duration // for a client that reads nothing; 30 s
 	// ResponseTopic begins the response information given to clients that ask
@@ -64,8 +67,7 @@ type Broker struct {
 	metrics metrics
 	http    *http.Server
 	web     *handoff      // connections for http
-	lobby   *lobby        // connections whose handshake is under way
-	open    atomic.Int64  // connections accepted and not closed
+	door    *door.Door    // what connections come through
 	changes atomic.Uint64 // changes of grants seen so far
 
 	watch     context.Context // ends when Shutdown begins
@@ -97,8 +99,12 @@ func New(cfg Config) (*Broker, error) {
 	cfg.setDefaults()
 	b := &Broker{
 		cfg: cfg, log: cfg.Log, tls: harden(base),
-		web:       newHandoff(),
-		lobby:     newLobby(cfg.MaxHandshakes),
+		web: newHandoff(),
+		door: door.New(door.Config{
+			MaxConnections: cfg.MaxConnections, MaxHandshakes: cfg.MaxHandshakes,
+			ConnectTimeout: cfg.ConnectTimeout, QueueTimeout: cfg.QueueTimeout,
+			Address: cfg.Address, Log: cfg.Log,
+		}),
 		listeners: map[net.Listener]struct{}{},
 		peers:     map[*peer]struct{}{},
 		conns:     map[*conn]struct{}{},
@@ -122,7 +128,6 @@ func (c *Config) setDefaults() {
 		}
 	}
 	c.Limits = c.Limits.Over(quota.Defaults())
-	def(&c.MaxHandshakes, 1024)
 	def(&c.TopicAliases, 32)
 	c.TopicAliases = min(c.TopicAliases, 65535)
 	if c.ConnectTimeout <= 0 {
@@ -230,6 +235,7 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 	b.mu.Unlock()
 
 	b.stopWatch()
+	b.door.Close()
 	for _, c := range conns {
 		c.end(endShutdown)
 	}

@@ -106,7 +106,12 @@ func (c *conn) admitClient(p *mqtt.Connect) error {
 	}
 	c.log = c.log.With("client", client)
 	seen := c.b.changes.Load()
+	who := client + "\x00" + p.Username.Or("")
+	if err := c.peer.mayTry(c.ctx, who, func(d time.Duration) { c.alive.Reset(d + c.b.cfg.ConnectTimeout) }); err != nil {
+		return err
+	}
 	grant, err := c.authenticate(p, client)
+	c.peer.judge(who, err)
 	if err != nil {
 		return err
 	}

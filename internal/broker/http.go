@@ -78,7 +78,7 @@ func (b *Broker) newHTTP() *http.Server {
 		problem(w, http.StatusNotFound, "there is nothing here: this port serves MQTT, MQTT over WebSocket and messages over HTTP")
 	})
 	return &http.Server{
-		Handler:           mux,
+		Handler:           b.received(mux),
 		ReadHeaderTimeout: b.cfg.ConnectTimeout,
 		ReadTimeout:       30 * time.Second,
 		IdleTimeout:       time.Minute,
@@ -88,6 +88,22 @@ func (b *Broker) newHTTP() *http.Server {
 			return context.WithValue(ctx, peerKey{}, nc)
 		},
 	}
+}
+
+// received notes that a request has come. Until somebody authenticates on it, a
+// connection is for one request.
+func (b *Broker) received(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		g := peerOf(r).guest
+		if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+			g.Leave()
+			if !g.IsWelcome() {
+				w.Header().Set("Connection", "close")
+			}
+		}
+		h.ServeHTTP(w, r)
+		g.Leave()
+	})
 }
 
 // problem answers with a problem of RFC 9457.
@@ -153,11 +169,17 @@ func (b *Broker) postMessage(w http.ResponseWriter, r *http.Request, kind string
 	if err != nil {
 		return err
 	}
+	who := creds.ClientID + "\x00" + creds.Username
+	if err := peerOf(r).mayTry(r.Context(), who, func(time.Duration) {}); err != nil {
+		return err
+	}
 	seen := b.changes.Load()
 	grant, err := b.cfg.Verifier.Verify(r.Context(), creds)
+	peerOf(r).judge(who, err)
 	if err != nil {
 		return err
 	}
+	w.Header().Del("Connection")
 	if org, _, hosted := strings.Cut(r.Host, ".messaging."); hosted && org != string(grant.Principal().Org) {
 		return errs.E(errs.Unauthenticated, "the host is that of another organisation")
 	}

@@ -8,8 +8,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/keepmq/keepmq/internal/door"
+	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/mqtt"
 )
 
 // harden returns base with what the broker insists on: TLS 1.2 or better, and
@@ -45,6 +50,7 @@ type peer struct {
 	cert     *x509.Certificate
 	name     string // server name the client asked for
 	remote   netip.AddrPort
+	guest    *door.Guest
 	deadline time.Time // for CONNECT
 	closed   sync.Once
 	claimed  bool // it belongs to a conn or to an HTTP request; guarded by b.mu
@@ -85,7 +91,7 @@ func (p *peer) leave() {
 
 func (p *peer) gone() {
 	p.closed.Do(func() {
-		p.b.open.Add(-1)
+		p.guest.Gone()
 		p.b.mu.Lock()
 		delete(p.b.peers, p)
 		p.b.mu.Unlock()
@@ -97,6 +103,43 @@ func (p *peer) claim() {
 	p.b.mu.Lock()
 	p.claimed = true
 	p.b.mu.Unlock()
+}
+
+// judge tells the door whether client authenticated.
+func (p *peer) judge(client string, err error) {
+	switch {
+	case err == nil:
+		p.guest.Welcome(client)
+		return
+	case errors.Is(err, errEnded), errors.As(err, new(*mqtt.Error)): // its own doing
+	case errs.CodeOf(err) == errs.Unauthenticated:
+		p.guest.Refused(client)
+	case slices.Contains([]errs.Code{errs.Internal, errs.Exhausted, errs.Unavailable}, errs.CodeOf(err)):
+		p.guest.Excuse()
+	}
+	p.guest.Leave()
+}
+
+// mayTry waits until the credentials of client may be looked at, when too many
+// that came from the same address were refused. waits is told how long. With a
+// certificate there is nothing to guess.
+func (p *peer) mayTry(ctx context.Context, client string, waits func(time.Duration)) error {
+	if p.cert != nil {
+		return nil
+	}
+	delay, err := p.guest.Delay(client)
+	if err != nil {
+		p.guest.Leave()
+		return errs.Wrap(errs.Exhausted, err, "too many credentials from this address were refused; try again later")
+	}
+	if delay > 0 {
+		p.guest.Leave()
+		waits(delay)
+		if !wait(ctx, delay) {
+			return errEnded
+		}
+	}
+	return nil
 }
 
 func (b *Broker) accept(ln net.Listener) error {
@@ -120,24 +163,15 @@ func (b *Broker) accept(ln net.Listener) error {
 		}
 		pause = 0
 		b.metrics.accepted.Add(1)
-		if n := b.open.Add(1); b.cfg.MaxConnections > 0 && n > int64(b.cfg.MaxConnections) {
-			b.open.Add(-1)
-			nc.Close()
-			continue
-		}
 		if tc, ok := nc.(*tls.Conn); ok {
 			nc = tc.NetConn() // the handshake is ours, and has not begun
 		}
-		deadline := time.Now().Add(b.cfg.ConnectTimeout)
-		g := b.lobby.enter(b.watch, nc)
+		g := b.door.Arrive(nc)
 		if g == nil {
-			b.open.Add(-1)
-			nc.Close()
-			return nil
+			continue
 		}
-		if !b.spawn(func() { b.welcome(g, deadline) }) {
-			b.open.Add(-1)
-			nc.Close()
+		if !b.spawn(func() { b.welcome(g) }) {
+			g.Close()
 			return nil
 		}
 	}
@@ -157,14 +191,16 @@ func wait(ctx context.Context, d time.Duration) bool {
 
 // welcome does the handshake and hands the connection to a fresh goroutine, for
 // the handshake leaves a large stack behind.
-func (b *Broker) welcome(g *guest, deadline time.Time) {
-	p, err := b.handshake(g, deadline)
-	b.lobby.leave(g)
+func (b *Broker) welcome(g *door.Guest) {
+	err := g.Admit()
+	var p *peer
+	if err == nil {
+		p, err = b.handshake(g)
+	}
 	if err != nil {
 		b.metrics.handshakeFailed.Add(1)
-		b.log.Info("no TLS connection", "client", g.RemoteAddr().String(), "err", err)
+		g.Report("no TLS connection", err)
 		g.Close()
-		b.open.Add(-1)
 		return
 	}
 	if !b.spawn(func() { b.route(p) }) {
@@ -172,18 +208,17 @@ func (b *Broker) welcome(g *guest, deadline time.Time) {
 	}
 }
 
-func (b *Broker) handshake(g *guest, deadline time.Time) (*peer, error) {
+func (b *Broker) handshake(g *door.Guest) (*peer, error) {
 	tc := tls.Server(g, b.tls)
-	ctx, cancel := context.WithDeadline(b.watch, deadline)
-	defer cancel()
-	if err := tc.HandshakeContext(ctx); err != nil {
+	if err := tc.Handshake(); err != nil {
 		return nil, err
 	}
+	g.Seat()
 	st := tc.ConnectionState()
 	if st.Version < tls.VersionTLS12 {
 		return nil, errors.New("TLS version is below 1.2")
 	}
-	p := &peer{Conn: tc, b: b, raw: g.Conn, name: st.ServerName, deadline: deadline}
+	p := &peer{Conn: tc, b: b, raw: g.Conn, guest: g, name: st.ServerName, deadline: time.Now().Add(g.Left())}
 	if len(st.VerifiedChains) > 0 {
 		p.cert = st.PeerCertificates[0]
 	}
@@ -220,7 +255,7 @@ func (b *Broker) route(p *peer) {
 			return
 		case speaksOther:
 			b.metrics.notMQTT.Add(1)
-			b.log.Info("neither MQTT nor HTTP", "client", p.remote)
+			p.guest.Report("neither MQTT nor HTTP", nil)
 			p.Close()
 			return
 		}

@@ -3,6 +3,7 @@ package broker
 import (
 	"sync/atomic"
 
+	"github.com/keepmq/keepmq/internal/door"
 	"github.com/keepmq/keepmq/internal/errs"
 )
 
@@ -24,27 +25,28 @@ type metrics struct {
 // A Snapshot is the broker's counters at one moment. All but Open and Connected
 // only grow.
 type Snapshot struct {
-	Open, Connected                    int64     // TLS connections; MQTT clients
-	Accepted, HandshakeFailed, NotMQTT uint64    // connections: all, without TLS, with an unknown protocol
-	Connects, Takeovers                uint64    // successful CONNECTs; those that ended another connection
-	Refused                            [8]uint64 // CONNECTs, by errs.Code
-	PublishRefused                     [8]uint64 // PUBLISHes, by errs.Code
-	SubscribeRefused                   uint64    // topic filters
-	MessagesIn, MessagesOut            [3]uint64 // by QoS
-	BytesIn, BytesOut                  uint64    // of MQTT
-	DroppedSlow                        uint64    // QoS 0 to a client that reads too slowly
-	DroppedLarge                       uint64    // larger than the client's Maximum Packet Size
-	DroppedDenied                      uint64    // not allowed at delivery
-	DroppedExpired                     uint64    // expired at delivery
-	RetainedLeftOut                    uint64    // not sent on SUBSCRIBE: the queue was full
-	Wills                              uint64    // published
+	Open, Connected                    int64       // TLS connections; MQTT clients
+	Door                               door.Counts // connections on their way to CONNECT
+	Accepted, HandshakeFailed, NotMQTT uint64      // connections: all, without TLS, with an unknown protocol
+	Connects, Takeovers                uint64      // successful CONNECTs; those that ended another connection
+	Refused                            [8]uint64   // CONNECTs, by errs.Code
+	PublishRefused                     [8]uint64   // PUBLISHes, by errs.Code
+	SubscribeRefused                   uint64      // topic filters
+	MessagesIn, MessagesOut            [3]uint64   // by QoS
+	BytesIn, BytesOut                  uint64      // of MQTT
+	DroppedSlow                        uint64      // QoS 0 to a client that reads too slowly
+	DroppedLarge                       uint64      // larger than the client's Maximum Packet Size
+	DroppedDenied                      uint64      // not allowed at delivery
+	DroppedExpired                     uint64      // expired at delivery
+	RetainedLeftOut                    uint64      // not sent on SUBSCRIBE: the queue was full
+	Wills                              uint64      // published
 }
 
 // Snapshot returns the counters.
 func (b *Broker) Snapshot() Snapshot {
 	m := &b.metrics
 	s := Snapshot{
-		Open: b.open.Load(), Connected: m.connected.Load(),
+		Door: b.door.Counts(), Connected: m.connected.Load(),
 		Accepted: m.accepted.Load(), HandshakeFailed: m.handshakeFailed.Load(), NotMQTT: m.notMQTT.Load(),
 		Connects: m.connects.Load(), Takeovers: m.takeovers.Load(),
 		SubscribeRefused: m.subscribeRefused.Load(),
@@ -53,6 +55,7 @@ func (b *Broker) Snapshot() Snapshot {
 		DroppedDenied: m.dropDenied.Load(), DroppedExpired: m.dropExpired.Load(),
 		RetainedLeftOut: m.retainedLeftOut.Load(), Wills: m.wills.Load(),
 	}
+	s.Open = s.Door.Open
 	for i := range s.Refused {
 		s.Refused[i], s.PublishRefused[i] = m.refused[i].Load(), m.publishRefused[i].Load()
 	}

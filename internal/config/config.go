@@ -52,9 +52,23 @@ type Config struct {
 type MQTT struct {
 	Listen           string        `yaml:"listen"`             // address:port
 	MaxConnections   int           `yaml:"max_connections"`    // open at one time; 0: as many as the system's file limit has room for
-	ConnectTimeout   time.Duration `yaml:"connect_timeout"`    // from accept to CONNECT
+	ConnectTimeout   time.Duration `yaml:"connect_timeout"`    // how long a client may take, in all, until CONNECT has come
+	QueueTimeout     time.Duration `yaml:"queue_timeout"`      // how long a new connection may wait for its turn
+	MaxHandshakes    int           `yaml:"max_handshakes"`     // connections with TLS and without CONNECT at one time; more wait
 	MaxKeepAlive     time.Duration `yaml:"max_keep_alive"`     // longer ones are shortened for version 5; 0: no bound
 	MaxSessionExpiry time.Duration `yaml:"max_session_expiry"` // of a session without a connection
+	Address          Address       `yaml:"address"`
+}
+
+// Address bounds what one address may have: an IPv4 address, or an IPv6 network
+// (/64). Nothing here turns a bound off.
+type Address struct {
+	MaxConnections int `yaml:"max_connections"` // open at one time; more are closed before TLS; 0: three quarters of all
+	MaxPending     int `yaml:"max_pending"`     // of them, not authenticated yet; more are closed before TLS; 0: three quarters of all
+	Rate           int `yaml:"rate"`            // TLS handshakes per second; more wait; one that fails counts up to ten
+	Burst          int `yaml:"burst"`           // handshakes at once
+	FailureRate    int `yaml:"failure_rate"`    // refused credentials per second; further attempts wait, up to 5 s, then they are refused unchecked
+	FailureBurst   int `yaml:"failure_burst"`   // refused credentials at once
 }
 
 // HTTPS configures the port of the console and the API.
@@ -82,6 +96,9 @@ func Default() Config {
 		MQTT: MQTT{
 			Listen:           ":8883",
 			ConnectTimeout:   10 * time.Second,
+			QueueTimeout:     30 * time.Second,
+			MaxHandshakes:    1024,
+			Address:          Address{Rate: 1000, Burst: 10_000, FailureRate: 10, FailureBurst: 1000},
 			MaxSessionExpiry: 30 * 24 * time.Hour,
 		},
 		Limits: quota.Defaults(),
@@ -192,6 +209,15 @@ func (c Config) Validate() error {
 		least, most := l.Range()
 		between("limits."+l.String(), c.Limits.Get(l), least, most)
 	}
+	a := c.MQTT.Address
+	for key, n := range map[string]int{"max_connections": a.MaxConnections, "max_pending": a.MaxPending} {
+		between("mqtt.address."+key, int64(n), 0, 10_000_000)
+	}
+	for key, n := range map[string]int{"rate": a.Rate, "burst": a.Burst, "failure_rate": a.FailureRate, "failure_burst": a.FailureBurst} {
+		between("mqtt.address."+key, int64(n), 1, 1_000_000)
+	}
+	between("mqtt.max_handshakes", int64(c.MQTT.MaxHandshakes), 16, 1_000_000)
+	within("mqtt.queue_timeout", c.MQTT.QueueTimeout, time.Second, 5*time.Minute)
 	within("mqtt.connect_timeout", c.MQTT.ConnectTimeout, time.Second, 5*time.Minute)
 	within("mqtt.max_keep_alive", c.MQTT.MaxKeepAlive, 0, 65535*time.Second)
 	within("mqtt.max_session_expiry", c.MQTT.MaxSessionExpiry, 0, 10*365*24*time.Hour)

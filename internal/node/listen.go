@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/keepmq/keepmq/internal/door"
 	"github.com/keepmq/keepmq/internal/errs"
 )
 
@@ -35,16 +37,21 @@ func listen(ctx context.Context, key, address string, conf *tls.Config, most int
 	return tls.NewListener(ln, conf), nil
 }
 
-// A bounded listener has a number of connections open at most. Those that are
-// one too many are closed at once: whoever floods one port does not take the
-// files that the rest of the program needs.
+// A bounded listener has a number of connections open at most, and three
+// quarters of them from one address. Those that are one too many are closed at
+// once: whoever floods one port does not take the files that the rest of the
+// program needs, nor, from one address, the room of all others.
 type bounded struct {
 	net.Listener
-	places chan struct{} // holds one token per open connection
+	most int
+
+	mu   sync.Mutex // guards the fields below
+	open int
+	each map[netip.Addr]int // open, by address
 }
 
 func bound(ln net.Listener, most int) net.Listener {
-	return &bounded{Listener: ln, places: make(chan struct{}, most)}
+	return &bounded{Listener: ln, most: most, each: map[netip.Addr]int{}}
 }
 
 func (b *bounded) Accept() (net.Conn, error) {
@@ -53,12 +60,31 @@ func (b *bounded) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		select {
-		case b.places <- struct{}{}:
-			return &placed{Conn: nc, leave: sync.OnceFunc(func() { <-b.places })}, nil
-		default:
-			nc.Close()
+		key := door.KeyOf(nc.RemoteAddr())
+		if b.enter(key) {
+			return &placed{Conn: nc, leave: sync.OnceFunc(func() { b.leave(key) })}, nil
 		}
+		nc.Close()
+	}
+}
+
+func (b *bounded) enter(key netip.Addr) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.open >= b.most || b.each[key] >= max(b.most*3/4, 1) {
+		return false
+	}
+	b.open++
+	b.each[key]++
+	return true
+}
+
+func (b *bounded) leave(key netip.Addr) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.open--
+	if b.each[key]--; b.each[key] == 0 {
+		delete(b.each, key)
 	}
 }
 

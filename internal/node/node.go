@@ -27,6 +27,7 @@ import (
 	"github.com/keepmq/keepmq/internal/ca"
 	"github.com/keepmq/keepmq/internal/config"
 	"github.com/keepmq/keepmq/internal/console"
+	"github.com/keepmq/keepmq/internal/door"
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/engine/embedded"
 	"github.com/keepmq/keepmq/internal/keyring"
@@ -165,6 +166,9 @@ func (n *Node) openFaces(version string) (err error) {
 		LimitLog:         n.limitLog,
 		MaxConnections:   n.maxConnections(),
 		ConnectTimeout:   m.ConnectTimeout,
+		QueueTimeout:     m.QueueTimeout,
+		MaxHandshakes:    m.MaxHandshakes,
+		Address:          door.Address(m.Address),
 		MaxKeepAlive:     m.MaxKeepAlive,
 		MaxSessionExpiry: m.MaxSessionExpiry,
 	})
