@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -53,7 +54,10 @@ type Welcome struct {
 	Application struct{ Key, Token string }
 }
 
+var asked atomic.Bool // build was called
+
 var build = sync.OnceValues(func() (string, error) {
+	asked.Store(true)
 	if err := dependOnProduct(); err != nil {
 		return "", err
 	}
@@ -101,8 +105,10 @@ func dependOnProduct() error {
 // Main runs the tests of a package and removes what Program built.
 func Main(m *testing.M) {
 	code := shared.end(m.Run())
-	if file, err := build(); err == nil {
-		os.RemoveAll(filepath.Dir(file))
+	if asked.Load() {
+		if file, err := build(); err == nil {
+			os.RemoveAll(filepath.Dir(file))
+		}
 	}
 	os.Exit(code)
 }
