@@ -220,7 +220,7 @@ func FuzzStream(f *testing.F) {
 // packets are those of the bytes as a whole, and memory follows what has arrived.
 func FuzzInbuf(f *testing.F) {
 	addStreams(func(_ byte, data []byte) { f.Add(data, []byte{0, 0, 1, 2, 200}, uint32(1<<20)) })
-	f.Add([]byte{0x30, 0xff, 0xff, 0x3f, 1, 2, 3}, []byte{4}, uint32(1<<20))
+	f.Add(append([]byte{0x30, 0xff, 0xff, 0x0f}, make([]byte, 300)...), []byte{4}, uint32(1<<20)) // much is announced
 	f.Add((&mqtt.Publish{Topic: []byte("t"), Payload: make([]byte, 20_000)}).Append(nil, mqtt.V311), []byte{255, 255}, uint32(1<<20))
 	b, _ := fuzzBroker(f)
 	f.Fuzz(func(t *testing.T, data, plan []byte, limit uint32) {

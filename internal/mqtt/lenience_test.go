@@ -64,16 +64,21 @@ var leniences = []lenience{
 		return x.kind == CONNECT && x.has(0x16, any) && !x.has(0x15, any)
 	}, raw(0x10, str("MQTT"), "\x05\x02\x00\x00", section("\x16"+str("d")), str("c")), ""},
 	{"authentication method: must be present (3.15.2.2.2)", func(x *exhibit) bool {
-		return x.kind == AUTH && !x.has(0x15, func([]byte) bool { return true })
+		bare := bytes.Equal(x.codes, []byte{0}) && (len(x.sections) == 0 || len(x.sections[0].props) == 0)
+		return x.kind == AUTH && len(x.body) > 0 && !bare && !x.has(0x15, func([]byte) bool { return true })
 	}, raw(0xf0, "\x18\x00"), ""},
 	{"will topic: must not be empty [MQTT-4.7.3-1]", func(x *exhibit) bool { return x.kind == CONNECT && x.topicless },
 		raw(0x10, str("MQTT"), "\x05\x06\x00\x00\x00", str("c"), "\x00", str(""), str("")),
 		raw(0x10, str("MQTT"), "\x04\x06\x00\x00", str("c"), str(""), str(""))},
-	{"without a topic alias (3.3.2.1) [MQTT-4.7.3-1]", func(x *exhibit) bool { return x.kind == PUBLISH && x.topicless },
+	{"without a topic alias (3.3.2.1) [MQTT-4.7.3-1]", func(x *exhibit) bool {
+		return x.kind == PUBLISH && x.topicless && !x.has(0x23, func([]byte) bool { return true })
+	},
 		raw(0x30, str(""), "\x00"), raw(0x30, str(""))},
 	{"topic filter: must not be empty [MQTT-4.7.3-1]", func(x *exhibit) bool { return slices.ContainsFunc(x.filters, isEmpty) },
 		raw(0x82, "\x00\x01\x00", str(""), "\x00"), raw(0x82, "\x00\x01", str(""), "\x00")},
-	{": must not be empty [MQTT-4.7.3-1]", func(x *exhibit) bool { return slices.ContainsFunc(x.topics, isEmpty) },
+	{": must not be empty [MQTT-4.7.3-1]", func(x *exhibit) bool {
+		return x.has(0x08, func(v []byte) bool { return len(v) == 2 && isZero(v) })
+	},
 		raw(0x30, str("t"), section("\x08"+str(""))), ""},
 	{": must not contain + or # [MQTT-3.3.2-2] [MQTT-3.3.2-14]", func(x *exhibit) bool {
 		return slices.ContainsFunc(x.topics, func(s []byte) bool { return bytes.ContainsAny(s, "+#") })
@@ -82,7 +87,7 @@ var leniences = []lenience{
 		raw(0x30, str("\x00"), "\x00"), raw(0x30, str("\x00"))},
 	{": must be well-formed UTF-8 [MQTT-1.5.4-1]", func(x *exhibit) bool { return x.text(notUTF8) },
 		raw(0x30, str("\xff"), "\x00"), raw(0x30, str("\xed\xa0\x80"))},
-	{"packet ends within the field (1.2 Malformed Packet)", func(x *exhibit) bool { return x.cut },
+	{"packet ends within the field (1.2 Malformed Packet)", func(x *exhibit) bool { return x.cut && x.speaks() != V31 },
 		raw(0xa2, "\x00\x01\x00", str("a"), "\x00"), raw(0xa2, "\x00\x01\x00\x05a")},
 	{"bytes left after the last field (1.2 Malformed Packet)", func(x *exhibit) bool { return len(x.rest) > 0 && !x.payload },
 		raw(0x40, "\x00\x01\x00\x00x"), raw(0x40, "\x00\x01x")},
@@ -98,15 +103,21 @@ var leniences = []lenience{
 	{"not one of this packet's [MQTT-3.9.3-2] [MQTT-3.11.3-2]", (*exhibit).badCode, raw(0x90, "\x00\x01\x00\x03"), raw(0x90, "\x00\x01\x03")},
 	{"not one of DISCONNECT [MQTT-3.14.2-1]", (*exhibit).badCode, raw(0xe0, "\x01"), ""},
 	{"not one of AUTH [MQTT-3.15.2-1]", (*exhibit).badCode, raw(0xf0, "\x01\x00"), ""},
-	{"one for each filter [MQTT-3.8.4-6] [MQTT-3.11.3-1]", func(x *exhibit) bool { return len(x.codes) == 0 },
+	{"one for each filter [MQTT-3.8.4-6] [MQTT-3.11.3-1]", func(x *exhibit) bool {
+		return len(x.codes) == 0 && (x.kind == SUBACK || x.kind == UNSUBACK && x.v >= V5)
+	},
 		raw(0x90, "\x00\x01\x00"), raw(0x90, "\x00\x01")},
-	{"must hold at least one filter [MQTT-3.8.3-2]", func(x *exhibit) bool { return len(x.filters) == 0 },
+	{"must hold at least one filter [MQTT-3.8.3-2]", func(x *exhibit) bool { return x.kind == SUBSCRIBE && len(x.filters) == 0 },
 		raw(0x82, "\x00\x01\x00"), raw(0x82, "\x00\x01")},
-	{"must hold at least one filter [MQTT-3.10.3-2]", func(x *exhibit) bool { return len(x.filters) == 0 },
+	{"must hold at least one filter [MQTT-3.10.3-2]", func(x *exhibit) bool { return x.kind == UNSUBSCRIBE && len(x.filters) == 0 },
 		raw(0xa2, "\x00\x01\x00"), raw(0xa2, "\x00\x01")},
 	{"must be 0 on a shared subscription [MQTT-3.8.3-4]", func(x *exhibit) bool {
-		return slices.ContainsFunc(x.options, func(o byte) bool { return o&4 != 0 }) &&
-			slices.ContainsFunc(x.filters, func(f []byte) bool { return bytes.HasPrefix(f, []byte("$share/")) })
+		for i, o := range x.options {
+			if x.v >= V5 && o&4 != 0 && bytes.HasPrefix(x.filters[i], []byte("$share/")) {
+				return true
+			}
+		}
+		return false
 	}, raw(0x82, "\x00\x01\x00", str("$share/g/a"), "\x04"), ""},
 	{"reserved bits must be 0 [MQTT-3.8.3-5]", func(x *exhibit) bool {
 		return slices.ContainsFunc(x.options, func(o byte) bool { return o&0xc0 != 0 || x.v < V5 && o > 3 })
@@ -117,7 +128,7 @@ var leniences = []lenience{
 	{"requested QoS: must not be 3 (3.1.1) [MQTT-3-8.3-4]", func(x *exhibit) bool { return bytes.IndexByte(x.options, 3) >= 0 },
 		"", raw(0x82, "\x00\x01", str("a"), "\x03")},
 	{"retain handling must not be 3 (3.8.3.1)", func(x *exhibit) bool {
-		return slices.ContainsFunc(x.options, func(o byte) bool { return o&0x30 == 0x30 })
+		return x.v >= V5 && slices.ContainsFunc(x.options, func(o byte) bool { return o&0x30 == 0x30 })
 	}, raw(0x82, "\x00\x01\x00", str("a"), "\x30"), ""},
 	{": must be 0 or 1 (2.2.2.2)", func(x *exhibit) bool {
 		big := func(v []byte) bool { return len(v) == 1 && v[0] > 1 }

@@ -240,6 +240,13 @@ func compare(t *testing.T, peer *peer, b []byte) (Packet, any) {
 		return nil, nil
 	}
 	p, err := parse(b, peer.v)
+	if err == nil {
+		for _, l := range leniences {
+			if l.broken(x) {
+				t.Fatalf("% x is accepted, and breaks %q: %+v", b, l.rule, p)
+			}
+		}
+	}
 	q, theirs := peer.read(b)
 	switch {
 	case err == nil && theirs == nil:

@@ -77,7 +77,7 @@ func checkAgain(t *testing.T, p *Properties, in Type) {
 // checkMessageProperties checks that the decoder of PUBLISH and of wills agrees
 // with the general one, which gave p or err.
 func checkMessageProperties(t *testing.T, section []byte, in Type, p *Properties, err error) {
-	m := messageProperties{scratch: make([]byte, 0, 8)}
+	m := messageProperties{scratch: []byte("of the packet before")}
 	again := m.decode(section, at(in))
 	if (err == nil) != (again == nil) || err != nil && err.Error() != again.Error() {
 		t.Fatalf("%v: % x: %v, and %v", in, section, err, again)
@@ -102,6 +102,7 @@ func FuzzReader(f *testing.F) {
 	addSeeds(f, func(b []byte, _ Version) {
 		f.Add(append(bytes.Clone(b), b...), byte(3))
 	})
+	f.Add(append([]byte{0x30, 0xe8, 0xfb, 3}, "much is announced"...), byte(1))
 	f.Fuzz(func(t *testing.T, b []byte, step byte) {
 		const limit = 1 << 16
 		var want []Header

@@ -47,6 +47,11 @@ func FuzzTemplate(f *testing.F) {
 		if !most.Covers(got) || strings.Count(got.String(), "/") != strings.Count(rule, "/") {
 			t.Fatalf("%q with %q and %q is %q, beyond %q", rule, user, client, got, most)
 		}
+		for _, wildcard := range []string{"+", "#"} {
+			if strings.Count(got.String(), wildcard) != strings.Count(rule, wildcard) {
+				t.Fatalf("%q with %q and %q is %q", rule, user, client, got)
+			}
+		}
 		if n, err := topic.ParseName(name); err == nil && got.Match(n) && !most.Match(n) {
 			t.Fatalf("%q matches %q", got, name)
 		}

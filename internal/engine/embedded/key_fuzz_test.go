@@ -21,6 +21,13 @@ func FuzzKeys(f *testing.F) {
 	} {
 		f.Add(k)
 	}
+	for _, want := range []subName{{"g", "a/+"}, {"", "#"}, {"g/", "g"}} {
+		k, err := parseKey(subKey(nil, "abc123", 1, want))
+		s, err2 := parseSub(k.rest, appendSub(nil, &engine.Subscription{}))
+		if got := (subName{s.Group, s.Filter.String()}); err != nil || err2 != nil || got != want {
+			f.Fatalf("%q is read as %q, %v, %v", want, got, err, err2)
+		}
+	}
 	f.Fuzz(func(t *testing.T, key []byte) {
 		before := bytes.Clone(key)
 		if at, about, err := parseExpiryKey(key); err == nil {
