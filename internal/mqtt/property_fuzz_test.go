@@ -31,6 +31,7 @@ func FuzzProperties(f *testing.F) {
 			f.Add(section)
 		}
 	}
+	f.Add([]byte("\x01\x01\x02\x00\x00\x00\x05\x03\x00\x01x\x23\x00\x01\x26\x00\x01a\x00\x01b")) // of the hop between carried ones
 	f.Fuzz(func(t *testing.T, section []byte) {
 		for _, in := range places {
 			before := bytes.Clone(section)
@@ -102,7 +103,7 @@ func FuzzReader(f *testing.F) {
 	addSeeds(f, func(b []byte, _ Version) {
 		f.Add(append(bytes.Clone(b), b...), byte(3))
 	})
-	f.Add(append([]byte{0x30, 0xe8, 0xfb, 3}, "much is announced"...), byte(1))
+	f.Add(append([]byte{0x30, 0xe8, 0xfb, 3}, make([]byte, 5000)...), byte(1)) // much is announced
 	f.Fuzz(func(t *testing.T, b []byte, step byte) {
 		const limit = 1 << 16
 		var want []Header
