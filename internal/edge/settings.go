@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"unicode/utf8"
 )
 
 const (
@@ -77,7 +78,7 @@ func (s *settings) check() (*x509.CertPool, error) {
 	switch {
 	case s.Server == "":
 		bad = append(bad, errors.New("the server's address is missing: give it with --server https://host:8443"))
-	case err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "":
+	case err != nil || u.Scheme != "https" || u.Hostname() == "" || !utf8.ValidString(u.Host) || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "":
 		bad = append(bad, fmt.Errorf("the server's address %q is not https://host:port", s.Server))
 	default:
 		s.Server = "https://" + u.Host
