@@ -263,10 +263,12 @@ func (x *exhibit) walkConnect() {
 		x.topics, x.topicless = append(x.topics, topic), len(topic) == 0
 		x.field()
 	}
-	if x.connect&0x80 != 0 {
+	// In 3.1 a packet that ends before them has none.
+	missing := func() bool { return x.speaks() == V31 && len(x.rest) == 0 }
+	if x.connect&0x80 != 0 && !missing() {
 		x.texts = append(x.texts, x.field())
 	}
-	if x.connect&0x40 != 0 {
+	if x.connect&0x40 != 0 && !missing() {
 		x.field()
 	}
 }
