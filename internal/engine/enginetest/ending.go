@@ -226,6 +226,10 @@ func testEndWhenFullRace(t *testing.T, s Store) {
 			t.Fatal("neither the session nor the publishers end")
 		}
 	}
+	claim(t, e, sid("a", "small"), time.Hour, clean).close(0)
+	if got := stats(t, e, "a"); got.Queued != publishers*each || got.Sessions != 1 {
+		t.Errorf("stats %+v", got) // what was on its way to who ended is not counted
+	}
 	if ended == 0 {
 		t.Error("no session ended")
 	}

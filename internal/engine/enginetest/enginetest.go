@@ -106,6 +106,7 @@ func Test(t *testing.T, newStore func(t *testing.T) Store) {
 		{"OrgSubscriptions", testOrgSubscriptions},
 		{"OrgQueue", testOrgQueue},
 		{"OrgQueueBytes", testOrgQueueBytes},
+		{"OrgQueueGone", testOrgQueueGone},
 		{"OrgRetained", testOrgRetained},
 		{"OrgRetainedBytes", testOrgRetainedBytes},
 		{"OrgLimitsRace", testOrgLimitsRace},

@@ -2,11 +2,11 @@ package enginetest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/keepmq/keepmq/internal/auth"
@@ -289,6 +289,28 @@ func testOrgQueueBytes(t *testing.T, s Store) {
 	}
 }
 
+// What is on its way to a session that ends meanwhile is counted no longer.
+func testOrgQueueGone(t *testing.T, s Store) {
+	e := s.Open(t)
+	for range 20 {
+		c := claim(t, e, sid("a", "c"), time.Hour)
+		c.subscribe("t", 1)
+		var wait sync.WaitGroup
+		m := message(t, "a", "t", "m", 1)
+		for n := range 100 {
+			wait.Add(1)
+			e.Publish(context.Background(), m, func(error) { wait.Done() })
+			if n == 50 {
+				wait.Go(func() { c.close(0) })
+			}
+		}
+		wait.Wait()
+		if got := stats(t, e, "a"); got != (engine.Stats{}) {
+			t.Fatalf("stats %+v", got)
+		}
+	}
+}
+
 // An organisation retains no more messages than it may. A message that would be
 // one too many goes to nobody.
 func testOrgRetained(t *testing.T, s Store) {
@@ -455,43 +477,94 @@ func testOrgLimitsRace(t *testing.T, s Store) {
 	}
 }
 
-// A whole organisation is dropped again and again while it publishes.
+// A whole organisation is dropped while it publishes, again and again.
 func testOrgLimitsDrop(t *testing.T, s Store) {
 	e := s.Open(t)
-	limit(e, "a", quota.OrgRetained, 3)
-	stop := make(chan struct{})
-	var wait sync.WaitGroup
-	for p := range 3 {
-		wait.Go(func() {
-			for n := 0; ; n++ {
-				select {
-				case <-stop:
-					return
-				default:
+	for round := range 30 {
+		limit(e, "a", quota.OrgRetained, 3)
+		var wait sync.WaitGroup
+		dropped := make(chan struct{})
+		for p := range 3 {
+			wait.Add(40)
+			go func() {
+				for n := range 40 {
+					payload := strings.Repeat("x", (n*7+p)%100)
+					m := message(t, "a", fmt.Sprint("t/", (n+p)%5), payload, 1, retain)
+					e.Publish(context.Background(), m, func(err error) {
+						if _, _, ok := quota.ExceededBy(err); err != nil && !ok {
+							t.Errorf("publish: %v", err)
+						}
+						wait.Done()
+					})
+					if n == 20 && p == 0 {
+						close(dropped)
+					}
 				}
-				payload := strings.Repeat("x", (n*7+p)%100)
-				err := tryPublish(t, e, "a", fmt.Sprint("t/", (n+p)%5), payload, byte(n%2), retain)
-				if _, _, ok := quota.ExceededBy(err); err != nil && !ok {
-					t.Errorf("publish: %v", err)
-				}
-			}
-		})
-	}
-	for range 40 {
-		if err := e.Drop(context.Background(), auth.Principal{Org: "a", Kind: auth.AnyKind}); err != nil && !errors.Is(err, engine.ErrClosed) {
+			}()
+		}
+		<-dropped
+		if err := e.Drop(context.Background(), auth.Principal{Org: "a", Kind: auth.AnyKind}); err != nil {
 			t.Error(err)
 		}
+		wait.Wait()
+		before := stats(t, e, "a")
+		if n := len(retained(t, e, "a", "#")); int64(n) != before.Retained || n > 3 {
+			t.Errorf("round %d: %d retained, stats %+v", round, n, before)
+		}
+		if round%10 == 9 {
+			s.Crash(t)
+			e = s.Open(t)
+			if after := stats(t, e, "a"); after != before {
+				t.Errorf("stats %+v after the crash, %+v before", after, before)
+			}
+		}
 	}
-	close(stop)
-	wait.Wait()
-	settle(t, e)
-	before := stats(t, e, "a")
-	if n := len(retained(t, e, "a", "#")); int64(n) != before.Retained || n > 3 {
-		t.Errorf("%d retained, stats %+v", n, before)
+}
+
+// What expires makes room, and is counted no longer.
+func testOrgLimitsExpiry(t *testing.T, s Store) {
+	e := s.Open(t)
+	limits := quota.Defaults().With(quota.OrgSessions, 1).With(quota.OrgQueue, 2).With(quota.OrgRetained, 2)
+	e.Limit("a", limits)
+	c := claim(t, e, sid("a", "c"), time.Minute)
+	c.subscribe("t", 1)
+	full := func(queued, kept bool) {
+		t.Helper()
+		if err := tryPublish(t, e, "a", "t", "x", 1); (err != nil) != queued {
+			t.Errorf("publish to the queue: %v", err)
+		}
+		if err := tryPublish(t, e, "a", "other", "x", 1, retain); (err != nil) != kept {
+			t.Errorf("publish retained: %v", err)
+		}
 	}
+	publish(t, e, "a", "t", "1", 1, in(10*time.Second))
+	publish(t, e, "a", "t", "2", 1, in(20*time.Second))
+	publish(t, e, "a", "r/1", "1", 1, retain, in(10*time.Second))
+	publish(t, e, "a", "r/2", "1", 1, retain, in(10*time.Second))
+	publish(t, e, "a", "r/2", "2", 1, retain, in(20*time.Second)) // it goes on for longer
+	publish(t, e, "a", "r/2", "2", 1, retain, in(20*time.Second))
+	full(true, true)
+	time.Sleep(11 * time.Second)
+	synctest.Wait()
+	if got := stats(t, e, "a"); got.Queued != 1 || got.Retained != 1 {
+		t.Errorf("stats %+v", got)
+	}
+	full(false, false)
+	full(true, false)
+	c.close(time.Minute)
 	s.Crash(t)
 	e = s.Open(t)
-	if after := stats(t, e, "a"); after != before {
-		t.Errorf("stats %+v after the crash, %+v before", after, before)
+	e.Limit("a", limits)
+	time.Sleep(11 * time.Second)
+	synctest.Wait()
+	if got := stats(t, e, "a"); got.Queued != 1 || got.Retained != 1 {
+		t.Errorf("stats %+v", got)
 	}
+	publish(t, e, "a", "other", "", 1, retain)
+	time.Sleep(time.Minute)
+	synctest.Wait()
+	if got := stats(t, e, "a"); got != (engine.Stats{}) {
+		t.Errorf("stats at the end %+v", got)
+	}
+	claim(t, e, sid("a", "another"), time.Hour)
 }

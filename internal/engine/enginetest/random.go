@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/keepmq/keepmq/internal/engine"
+	"github.com/keepmq/keepmq/internal/quota"
 )
 
 // TestRandom does random work with random crashes, and compares what comes out
@@ -46,6 +47,7 @@ type published struct {
 	qos     byte
 	retain  bool
 	acked   bool // of the world, once the callbacks were collected
+	refused bool // likewise: a limit was reached
 }
 
 // id tells messages apart, whatever their payload.
@@ -60,6 +62,9 @@ type modelSession struct {
 	offsets map[engine.Offset]int // which message each offset ever stood for
 	unread  int                   // how many of queue were not read since the claim
 	exists  bool
+
+	ends bool // when its queue is full
+	full bool // it may have been, and the session may have ended
 }
 
 type modelEntry struct {
@@ -68,6 +73,11 @@ type modelEntry struct {
 	ended    bool          // acknowledged by the receiver: may be gone
 	released bool          // durably
 }
+
+// modelQueue is what a session that ends may have in its queue.
+const modelQueue = 25
+
+var modelLimits = quota.Defaults().With(quota.OrgRetained, 3).With(quota.OrgQueue, 100).With(quota.OrgSessions, 4)
 
 var modelTopics = []string{"a", "a/b", "a/c", "b"}
 var modelFilters = []string{"a", "a/#", "+", "#", "a/+", "b"}
@@ -93,8 +103,9 @@ func joinLines(lines []string) (s string) {
 func (w *world) run(steps int) {
 	w.e = w.store.Open(w.t)
 	for i := range 4 {
-		w.sessions = append(w.sessions, &modelSession{id: sid("o", fmt.Sprint("s", i))})
+		w.sessions = append(w.sessions, &modelSession{id: sid("o", fmt.Sprint("s", i)), ends: i == 3})
 	}
+	w.e.Limit("o", modelLimits)
 	for range steps {
 		s := w.sessions[w.r.IntN(len(w.sessions))]
 		switch n := w.r.IntN(100); {
@@ -128,6 +139,33 @@ func (w *world) run(steps int) {
 		}
 	}
 	w.retained()
+	w.empty()
+}
+
+// bounded checks that there is no more than may be, and that as much is counted
+// as there is.
+func (w *world) bounded(retained int) {
+	got := stats(w.t, w.e, "o")
+	if got.Queued > modelLimits.Get(quota.OrgQueue) || got.Retained != int64(retained) || got.Retained > modelLimits.Get(quota.OrgRetained) {
+		w.failf("stats %+v, %d retained", got, retained)
+	}
+}
+
+// empty ends all there is: then nothing is counted.
+func (w *world) empty() {
+	for _, s := range w.sessions {
+		if s.c != nil {
+			s.c.close(0)
+		} else {
+			claim(w.t, w.e, s.id, 0, clean).close(0)
+		}
+	}
+	for _, topic := range modelTopics {
+		publish(w.t, w.e, "o", topic, "", 1, retain)
+	}
+	if got := stats(w.t, w.e, "o"); got != (engine.Stats{}) {
+		w.failf("at the end there is %+v", got)
+	}
 }
 
 // settle has everything kept that nobody waits for, half of the time: retained
@@ -142,13 +180,20 @@ func (w *world) claim(s *modelSession) {
 	clean := w.r.IntN(10) == 0
 	w.logf("claim %s clean=%v", s.id.Client, clean)
 	var opts []func(*engine.Claim)
+	if s.ends {
+		opts = append(opts, ends, queue(modelQueue))
+	}
 	if clean {
 		opts = append(opts, func(c *engine.Claim) { c.Clean = true })
 	}
 	s.c = claim(w.t, w.e, s.id, time.Hour, opts...)
+	if s.full && !s.c.claimed.Present {
+		s.exists = false // it has ended
+	}
 	if present := s.exists && !clean; s.c.claimed.Present != present {
 		w.failf("claim of %s: present %v, want %v", s.id.Client, s.c.claimed.Present, present)
 	}
+	s.full = false
 	if !s.exists || clean {
 		s.subs, s.queue, s.offsets = map[string]byte{}, nil, map[engine.Offset]int{}
 	}
@@ -217,7 +262,7 @@ func (w *world) publish(n int, cut bool) {
 	}
 	var mu sync.Mutex
 	var wait sync.WaitGroup
-	acked := map[int]bool{}
+	acked, refused := map[int]bool{}, map[int]bool{}
 	var all []*published
 	for range n {
 		w.number++
@@ -240,7 +285,9 @@ func (w *world) publish(n int, cut bool) {
 			defer wait.Done()
 			mu.Lock()
 			defer mu.Unlock()
-			if err == nil {
+			if _, _, full := quota.ExceededBy(err); full {
+				refused[p.number] = true
+			} else if err == nil {
 				acked[p.number] = true
 			} else if !errors.Is(err, engine.ErrQueueFull) && !cut {
 				w.t.Errorf("publish: %v", err)
@@ -253,15 +300,40 @@ func (w *world) publish(n int, cut bool) {
 	}
 	mu.Lock()
 	for _, p := range all {
-		p.acked = acked[p.number]
+		p.acked, p.refused = acked[p.number], refused[p.number]
 	}
 	mu.Unlock()
 	for _, p := range all {
-		w.route(p, cut)
+		if !p.refused {
+			w.route(p, cut)
+		}
 	}
+	w.ended()
 	if cut {
 		w.restart(true)
 		wait.Wait()
+	}
+}
+
+// ended notes which sessions have ended because they were full, or may have.
+func (w *world) ended() {
+	for _, s := range w.sessions {
+		if !s.exists || !s.ends || len(s.queue) <= modelQueue {
+			continue
+		}
+		s.full = true
+		if s.c == nil {
+			continue
+		}
+		select {
+		case why := <-s.c.lost:
+			if !errors.Is(why, engine.ErrEnded) {
+				w.failf("%s is lost: %v", s.id.Client, why)
+			}
+			w.logf("%s has ended", s.id.Client)
+			s.c, s.exists, s.queue, s.subs = nil, false, nil, nil
+		default:
+		}
 	}
 }
 
@@ -396,16 +468,26 @@ func (w *world) retained() {
 		}
 	}
 	w.maybe = nil
+	w.settle()
+	w.bounded(len(got))
 }
 
 func (w *world) restart(crash bool) {
 	w.logf("restart crash=%v", crash)
 	if crash {
 		w.store.Crash(w.t)
+		w.e = w.store.Open(w.t)
 	} else {
+		settle(w.t, w.e)
+		before := stats(w.t, w.e, "o")
 		w.store.Close(w.t)
+		w.e = w.store.Open(w.t)
+		before.Held = 0
+		if after := stats(w.t, w.e, "o"); after != before {
+			w.failf("stats %+v after a restart, %+v before", after, before)
+		}
 	}
-	w.e = w.store.Open(w.t)
+	w.e.Limit("o", modelLimits)
 	for _, s := range w.sessions {
 		s.c = nil
 	}

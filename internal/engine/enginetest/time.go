@@ -25,6 +25,7 @@ func TestTime(t *testing.T, newStore func(t *testing.T) Store) {
 		{"RetainedExpiry", testRetainedExpiry},
 		{"RetainedQueuedExpiry", testRetainedQueuedExpiry},
 		{"RetainedExpiryReplaced", testRetainedExpiryReplaced},
+		{"OrgLimitsExpiry", testOrgLimitsExpiry},
 		{"SessionExpiry", testSessionExpiry},
 		{"SessionExpiryAfterCrash", testSessionExpiryAfterCrash},
 		{"SessionForever", testSessionForever},
