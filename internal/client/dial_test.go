@@ -101,8 +101,12 @@ func TestDialFailures(t *testing.T) {
 		{"silent server", func(*Config) {}, "deadline"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+			ctx, cancel := context.WithCancel(testContext(t))
 			defer cancel()
+			if test.name == "silent server" {
+				ctx, cancel = context.WithTimeout(ctx, 300*time.Millisecond)
+				defer cancel()
+			}
 			cfg := cfg
 			test.change(&cfg)
 			c, err := Dial(ctx, cfg)
@@ -185,29 +189,6 @@ func TestConnectionLost(t *testing.T) {
 		t.Errorf("publish: %v", err)
 	}
 	waitEnd(t, c)
-}
-
-func TestKeepAlive(t *testing.T) {
-	pinged := make(chan struct{})
-	cfg := serve(t, func(p *peer) {
-		p.accept(&mqtt.Connack{})
-		expect[*mqtt.Pingreq](p)
-		p.write(&mqtt.Pingresp{})
-		close(pinged)
-		for p.read() != nil { // answers no more
-		}
-	})
-	cfg.KeepAlive = time.Second
-	c := dial(t, cfg)
-	<-pinged
-	select {
-	case <-c.Done():
-		t.Fatalf("ended although answered: %v", c.Err())
-	default:
-	}
-	if err := waitEnd(t, c); err == nil || !strings.Contains(err.Error(), "silent") {
-		t.Errorf("got %v", err)
-	}
 }
 
 func TestAbortSendsNoDisconnect(t *testing.T) {
