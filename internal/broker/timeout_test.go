@@ -33,6 +33,7 @@ func TestConnectTimeout(t *testing.T) {
 		{"a handshake byte by byte", false, append(hand, make([]byte, 500)...)},
 		{"TLS alone", true, nil},
 		{"one byte", true, whole[:1]},
+		{"one byte, late", true, append([]byte{0, 0, 0, 0, 0, 0, 0}, whole[0])}, // 0: nothing is sent in that second
 		{"a packet byte by byte", true, whole},
 		{"a request byte by byte", true, []byte("GET")},
 	} {
@@ -54,8 +55,12 @@ func TestConnectTimeout(t *testing.T) {
 						}
 					}
 				}()
-				for _, b := range tt.send {
-					if _, err := nc.Write([]byte{b}); err != nil {
+				for i, b := range tt.send {
+					if b == 0 && tt.send[0] == 0 {
+						time.Sleep(time.Second)
+						continue
+					}
+					if _, err := nc.Write(tt.send[i : i+1]); err != nil {
 						break
 					}
 					time.Sleep(time.Second)
