@@ -295,7 +295,8 @@ func (d *Door) unlock() {
 
 // Delay returns how long earlier refusals of credentials from the same address
 // demand to wait before those of client are looked at, and reserves that time. It
-// returns ErrBusy if it would be too long.
+// returns ErrBusy if it would be too long. The attempt counts as refused until
+// Welcome or Excuse say otherwise, so that many at one time are not too many.
 func (g *Guest) Delay(client string) (time.Duration, error) {
 	if g == nil {
 		return 0, nil
@@ -306,13 +307,17 @@ func (g *Guest) Delay(client string) (time.Duration, error) {
 	now := time.Now()
 	a := g.addr
 	delay := a.failures.delay(&d.cfg.Address, now)
-	if delay == 0 || d.seen.has(a.key, client) {
+	if d.seen.has(a.key, client) {
 		return 0, nil
 	}
+	a.failures.add(&d.cfg.Address, now)
 	if delay > MaxDelay {
 		d.counts.Busy++
-		a.failures.add(&d.cfg.Address, now)
 		return 0, ErrBusy
+	}
+	g.charged = true
+	if delay == 0 {
+		return 0, nil
 	}
 	a.failures.next = now.Add(delay)
 	d.counts.Slowed++

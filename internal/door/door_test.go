@@ -492,6 +492,13 @@ func TestGuessing(t *testing.T) {
 			time.Sleep(w)
 			return w, err
 		}
+		more := func(n int) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			for range n {
+				bad.addr.failures.add(&d.cfg.Address, time.Now())
+			}
+		}
 		for i := range 20 {
 			if w, err := took("bad"); w != 0 || err != nil {
 				t.Fatalf("guess %d: %v, %v", i, w, err)
@@ -500,9 +507,7 @@ func TestGuessing(t *testing.T) {
 		}
 		var waits []time.Duration
 		for range 30 {
-			for range 5 {
-				bad.Refused("x")
-			}
+			more(4)
 			w, err := took("bad")
 			if err != nil {
 				t.Fatal(err)
@@ -537,9 +542,7 @@ func TestGuessing(t *testing.T) {
 		if w, err := other.Delay("bad"); err != nil || w != 0 {
 			t.Error("another address was slowed down")
 		}
-		for range 30 {
-			bad.Refused("x")
-		}
+		more(40)
 		bad.Refused("good")
 		if w, err := took("good"); w == 0 && err == nil {
 			t.Error("a client whose credentials were refused is still trusted")

@@ -38,6 +38,7 @@ type Guest struct {
 	turn     bool         // holds a turn
 	queued   *fifo[Guest] // that it waits in
 	welcome  bool         // has authenticated
+	charged  bool         // with an attempt that was refused, unless it turns out otherwise
 	excused  bool         // what went wrong was not its doing
 	stranger bool         // in the list of its address
 	gone     bool
@@ -242,17 +243,17 @@ func (g *Guest) Welcome(client string) {
 	d := g.door
 	d.mu.Lock()
 	defer d.unlock()
+	now := time.Now()
 	d.seen.add(g.addr.key, client)
+	g.forgive(now)
 	if g.welcome || g.gone {
 		return
 	}
 	g.welcome = true
-	now := time.Now()
 	a := g.addr
 	a.pending--
 	d.counts.Pending--
 	a.tokens.add(&d.cfg.Address, now, 1)
-	a.failures.forgive(&d.cfg.Address, now)
 	d.makeKnown(a, now)
 }
 
@@ -266,6 +267,14 @@ func (g *Guest) IsWelcome() bool {
 	return g.welcome
 }
 
+// forgive takes back the charge for an attempt. door.mu is held.
+func (g *Guest) forgive(now time.Time) {
+	if g.charged {
+		g.charged = false
+		g.addr.failures.forgive(&g.door.cfg.Address, now)
+	}
+}
+
 // Refused says that credentials of client were refused.
 func (g *Guest) Refused(client string) {
 	if g == nil {
@@ -274,17 +283,21 @@ func (g *Guest) Refused(client string) {
 	d := g.door
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.seen.remove(g.addr.key, client)
-	g.addr.failures.add(&d.cfg.Address, time.Now())
+	if d.seen.remove(g.addr.key, client) {
+		g.addr.failures.add(&d.cfg.Address, time.Now()) // it was not charged
+	}
+	g.charged = false
 }
 
-// Excuse says that the connection ends through no fault of the peer's.
+// Excuse says that the client was not refused for what it presented, but for a
+// reason of our own.
 func (g *Guest) Excuse() {
 	if g == nil {
 		return
 	}
 	g.door.mu.Lock()
 	g.excused = true
+	g.forgive(time.Now())
 	g.door.mu.Unlock()
 }
 

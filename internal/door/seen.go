@@ -43,8 +43,12 @@ func (s *seen) has(addr netip.Addr, id string) bool {
 	return s.marks[at] == mark
 }
 
-func (s *seen) remove(addr netip.Addr, id string) {
-	if at, mark := s.place(addr, id); s.marks != nil && s.marks[at] == mark {
-		s.marks[at] = 0
+// remove reports whether the client was there.
+func (s *seen) remove(addr netip.Addr, id string) bool {
+	if !s.has(addr, id) {
+		return false
 	}
+	at, _ := s.place(addr, id)
+	s.marks[at] = 0
+	return true
 }
