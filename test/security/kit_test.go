@@ -39,9 +39,9 @@ type org struct {
 	key, token      string // of the application
 }
 
-func start(t *testing.T) *site {
+func start(t *testing.T, args ...string) *site {
 	t.Helper()
-	s := &site{Server: server.Start(t, filepath.Join(t.TempDir(), "data"))}
+	s := &site{Server: server.Start(t, filepath.Join(t.TempDir(), "data"), args...)}
 	s.api = s.SignIn()
 	s.ours, s.theirs = s.org(), s.org()
 	t.Cleanup(func() {
