@@ -277,13 +277,13 @@ func (d *Door) evict(a *address, now time.Time, patience time.Duration) bool {
 // and has most strangers, and closes who stalls. For one that is known an unknown
 // stranger goes even if it does not stall.
 func (d *Door) makeWay(a *address, now time.Time) bool {
-	var worst *address
-	for i := range sample {
-		b := a
-		if i > 0 && len(d.crowd) > 0 {
+	worst := a
+	for i := range min(sample, len(d.crowd)) {
+		b := d.crowd[i]
+		if len(d.crowd) > sample {
 			b = d.crowd[rand.IntN(len(d.crowd))]
 		}
-		if worst == nil || worse(b, worst, now) {
+		if worse(b, worst, now) {
 			worst = b
 		}
 	}
