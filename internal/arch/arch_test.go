@@ -46,7 +46,7 @@ var allowed = map[string]string{
 	// faces: they never import each other
 	"internal/broker":       "auth door engine errs mqtt quota secret topic",
 	"internal/api":          "audit auth auth/jwt ca errs quota registry secret store",
-	"internal/console":      "std auth engine errs registry secret topic",
+	"internal/console":      "std auth engine errs quota registry secret topic",
 	"internal/edge":         "std client edge/sources errs mqtt secret",
 	"internal/edge/sources": "",
 	// the whole

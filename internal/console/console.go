@@ -12,11 +12,14 @@
 package console
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"time"
 
+	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/engine"
+	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/registry"
 )
 
@@ -26,6 +29,13 @@ type Config struct {
 	Engine   engine.Engine
 	Log      *slog.Logger
 	Stop     <-chan struct{} // closed when the server is about to stop; nil: never
+
+	Limits quota.Limits // what holds for everybody; zero: quota.Defaults()
+	// Usage returns how much of its limits an organisation uses now or, unless
+	// typ is empty, the devices of a type; LimitEvents who reached which, latest
+	// first. nil: there is no page about limits.
+	Usage       func(ctx context.Context, org auth.OrgID, typ string) (map[quota.Limit]int64, error)
+	LimitEvents func(auth.OrgID) []quota.Event
 }
 
 type server struct {
@@ -37,6 +47,10 @@ type server struct {
 	assets   map[string]asset
 	streams  streams
 	writeIn  time.Duration
+
+	base        quota.Limits
+	usage       func(context.Context, auth.OrgID, string) (map[quota.Limit]int64, error)
+	limitEvents func(auth.OrgID) []quota.Event
 }
 
 // New returns the handler for every path that no other face answers. It fails
@@ -61,5 +75,6 @@ func newServer(c Config) (*server, error) {
 	return &server{
 		registry: c.Registry, engine: c.Engine, log: c.Log, stop: c.Stop,
 		pages: pages, assets: assets, streams: streams{person: map[string]int{}}, writeIn: writeIn,
+		base: c.Limits.Over(quota.Defaults()), usage: c.Usage, limitEvents: c.LimitEvents,
 	}, nil
 }

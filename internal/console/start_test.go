@@ -21,6 +21,7 @@ import (
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/engine/embedded"
 	"github.com/keepmq/keepmq/internal/keyring"
+	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/registry"
 	"github.com/keepmq/keepmq/internal/store/sqlite"
 	"github.com/keepmq/keepmq/internal/topic"
@@ -36,6 +37,7 @@ type fixture struct {
 	engine   engine.Engine
 	first    registry.BootstrapResult
 	stop     chan struct{}
+	events   *quota.Log
 	admin    registry.Actor
 	token    string
 }
@@ -61,7 +63,7 @@ func startWith(t testing.TB, writeIn time.Duration) *fixture {
 	must(t, err)
 	authority, err := ca.Open(ctx, db, ring)
 	must(t, err)
-	f := &fixture{stop: make(chan struct{})}
+	f := &fixture{stop: make(chan struct{}), events: quota.NewLog(nil)}
 	f.registry = registry.New(registry.Config{DB: db, Ring: ring, Issuer: authority, Log: log})
 	f.first, err = f.registry.Bootstrap(ctx)
 	must(t, err)
@@ -70,7 +72,11 @@ func startWith(t testing.TB, writeIn time.Duration) *fixture {
 	must(t, err)
 	t.Cleanup(func() { must(t, e.Close()) })
 	f.engine = e
-	h, err := console.NewWith(console.Config{Registry: f.registry, Engine: e, Log: log, Stop: f.stop}, writeIn)
+	h, err := console.NewWith(console.Config{Registry: f.registry, Engine: e, Log: log, Stop: f.stop,
+		Usage: func(context.Context, auth.OrgID, string) (map[quota.Limit]int64, error) {
+			return map[quota.Limit]int64{quota.OrgConnections: 12}, nil
+		},
+		LimitEvents: func(org auth.OrgID) []quota.Event { return f.events.Events(string(org)) }}, writeIn)
 	must(t, err)
 
 	s := httptest.NewUnstartedServer(h)
