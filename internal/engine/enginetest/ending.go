@@ -146,6 +146,16 @@ func testEndWhenFullItself(t *testing.T, s Store) {
 	}
 	wantErr(t, "lost", c.wantLost(), engine.ErrEnded)
 	other.wantRead("1", "2")
+	other.close(0)
+	// One that gets it twice has room for it once.
+	twice := claim(t, e, member("twice"), time.Hour, ends, queue(1))
+	twice.subscribe("t", 1)
+	twice.subscribe("t", 1, inGroup("g"))
+	publish(t, e, "a", "t", "3", 1)
+	wantErr(t, "lost", twice.wantLost(), engine.ErrEnded)
+	if got := stats(t, e, "a"); got != (engine.Stats{}) {
+		t.Errorf("stats %+v", got)
+	}
 	s.Crash(t)
 	wantEnded(t, s.Open(t), c.id)
 }
