@@ -408,3 +408,18 @@ func TestEndSession(t *testing.T) {
 		})
 	})
 }
+
+// The will comes after all that its client has published.
+func TestWillAfterLastWords(t *testing.T) {
+	w, _ := durable(t)
+	sub := w.connect(mqtt.V5, "sub", nil)
+	sub.sub("will", 0)
+	for range 50 {
+		c := w.resume(mqtt.V5, "c", false, willed(0, func(p *mqtt.Connect) { p.Will.QoS = 2 }))
+		c.send(pub("will", "here", 2, 1))
+		c.cut()
+		sub.receive("will", "here")
+		sub.receive("will", "gone")
+		w.connect(mqtt.V5, "c", nil).bye() // ends the session
+	}
+}

@@ -49,6 +49,7 @@ func (c *conn) letGo(e ending) {
 		if c.ended.Load() {
 			will.Delay = 0
 		}
+		c.lastWords(ctx)
 		keep = will.Delay > 0 || !c.b.publishWillOnce(ctx, will)
 	}
 	err := c.sess.Close(ctx, engine.Close{Expiry: c.expiry, KeepWill: keep})
@@ -91,6 +92,25 @@ func (b *Broker) SessionEnded(id engine.SessionID) {
 		defer cancel()
 		b.publishWill(ctx, w)
 	})
+}
+
+// lastWords waits until the engine has done with what the client has sent: a
+// QoS 2 message is delivered when it is recorded, and the will comes after it.
+func (c *conn) lastWords(ctx context.Context) {
+	q := &c.replies
+	for {
+		q.mu.Lock()
+		busy := q.calls > 0
+		q.mu.Unlock()
+		if !busy {
+			return
+		}
+		select {
+		case <-q.settled:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // publishWillOnce publishes a will if it is still allowed. It reports false if
