@@ -64,6 +64,7 @@ var allowed = map[string]string{
 	"test/security":    "mqtt test/server",
 	"test/crash":       "client errs mqtt secret test/server",
 	"test/conformance": "mqtt test/server",
+	"test/model":       "std",
 }
 
 func TestImports(t *testing.T) {
