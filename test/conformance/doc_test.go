@@ -11,7 +11,6 @@
 //	shown("3.1.0-1", "…", "TestX", "internal/broker.TestY")  tests that show it
 //	untested("4.3.2-1", "…", "why")                           why no test can
 //	clientOnly("3.1.2-20", "…")                               binds clients only
-//	missing("3.3.1-1", "…")                                   not done yet
 //
 // That is the one place that says which test shows what. TestTables fails when
 // a statement has no row, when a row has neither tests nor a reason, when a test
