@@ -39,7 +39,8 @@ func TestMessageTooLargeForClient(t *testing.T) {
 	}, mqtt.V5)
 }
 
-// An answer that the client cannot take ends the connection [MQTT-3.1.2-24].
+// An answer that the client cannot take ends the connection [MQTT-3.1.2-24]. One
+// that could not be told that it was let in was not: it has no will.
 func TestAnswerTooLargeForClient(t *testing.T) {
 	only(t, mqtt.V5, func(t *trial) {
 		limited := func(max uint32) *mqtt.Connect {
@@ -47,11 +48,15 @@ func TestAnswerTooLargeForClient(t *testing.T) {
 			p.Properties.MaximumPacketSize = mqtt.Some(max)
 			return p
 		}
+		witness := t.witness()
 		for _, max := range []uint32{1, 5, 10} {
+			p := limited(max)
+			t.will("let in", 1, false)(p)
 			c := t.dial()
-			c.send(limited(max)) // CONNACK is larger
+			c.send(p) // CONNACK is larger
 			c.closed()
 		}
+		t.connect().reaches(witness, t.topic("will"))
 		c := t.connectAs(limited(smallest))
 		p := &mqtt.Subscribe{PacketID: 1}
 		for i := range smallest {

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/keepmq/keepmq/internal/mqtt"
@@ -50,6 +51,33 @@ func TestSessionGoesOn(t *testing.T) {
 			c = t.connectAs(t.persistent(id))
 			c.present(true)
 			pub.reaches(c, t.topic("a")) // what was acknowledged does not come again
+			c.leave()
+		}
+	})
+}
+
+// CONNACK comes before the messages of the session, though there are some and
+// more come in at that moment [MQTT-3.2.0-1].
+func TestConnackBeforeMessages(t *testing.T) {
+	both(t, func(t *trial) {
+		pub := t.connect()
+		c := t.connectAs(t.persistent("s"))
+		c.subscribe(1, t.topic("a"))
+		c.leave()
+		for range 10 {
+			const n = 50
+			for i := range n {
+				m := message(t.topic("a"), fmt.Sprint(i), 1)
+				m.PacketID = uint16(1 + i)
+				pub.send(m)
+			}
+			c = t.connectAs(t.persistent("s")) // fails if CONNACK is not first
+			for i := range n {
+				c.takes(t.topic("a"), fmt.Sprint(i))
+			}
+			for i := range n {
+				pub.acknowledged(mqtt.PUBACK, uint16(1+i))
+			}
 			c.leave()
 		}
 	})

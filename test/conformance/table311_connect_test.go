@@ -64,7 +64,7 @@ var table311Connect = []statement{
 	shown("3.1.4-4", "A CONNECT that is accepted is answered with CONNACK 0.", "TestWholeConversation"),
 	shown("3.1.4-5", "What follows a refused CONNECT is not processed.", "TestNothingAfterRefusedConnect"),
 
-	shown("3.2.0-1", "CONNACK is the first packet of the server.", "TestPipelinedConnect", "TestSessionGoesOn", "TestFirstPacketIsConnect"),
+	shown("3.2.0-1", "CONNACK is the first packet of the server.", "TestPipelinedConnect", "TestConnackBeforeMessages", "TestFirstPacketIsConnect"),
 	shown("3.2.2-1", "Session Present is 0 after CleanSession 1.", "TestCleanStart"),
 	shown("3.2.2-2", "After CleanSession 0 Session Present is 1 if there was a session.", "TestSessionGoesOn"),
 	shown("3.2.2-3", "After CleanSession 0 Session Present is 0 if there was none.", "TestSessionGoesOn"),

@@ -77,7 +77,7 @@ var table5Connect = []statement{
 	shown("3.1.4-5", "A CONNECT that is accepted is answered with CONNACK 0x00.", "TestWholeConversation"),
 	shown("3.1.4-6", "What follows a refused CONNECT is not processed.", "TestNothingAfterRefusedConnect"),
 
-	shown("3.2.0-1", "CONNACK 0x00 comes before every other packet but AUTH.", "TestPipelinedConnect", "TestSessionGoesOn"),
+	shown("3.2.0-1", "CONNACK 0x00 comes before every other packet but AUTH.", "TestPipelinedConnect", "TestConnackBeforeMessages"),
 	shown("3.2.0-2", "There is one CONNACK in a connection.", "TestPipelinedConnect", "TestSecondConnect"),
 	shown("3.2.2-1", "Bits 7 to 1 of the flags of CONNACK are 0.", "TestConnack"),
 	shown("3.2.2-2", "Session Present is 0 after Clean Start 1.", "TestCleanStart"),
