@@ -360,9 +360,16 @@ func TestTurnIsGivenBack(t *testing.T) {
 		if left := a.Left(); left != 5*time.Second {
 			t.Errorf("%v are left", left)
 		}
+		began := time.Now()
+		for range 2 { // its time is for all it reads
+			time.AfterFunc(2*time.Second, func() { a.far.Write([]byte{1}) })
+			if _, err := a.Read(make([]byte, 1)); err != nil {
+				t.Error(err)
+			}
+		}
 		_, err := a.Read(make([]byte, 1))
-		if ne := net.Error(nil); !errors.As(err, &ne) || !ne.Timeout() {
-			t.Errorf("a silent guest: %v", err)
+		if ne := net.Error(nil); !errors.As(err, &ne) || !ne.Timeout() || time.Since(began) != 5*time.Second {
+			t.Errorf("a silent guest: %v after %v", err, time.Since(began))
 		}
 		b.Leave()
 		b.Welcome("b")
