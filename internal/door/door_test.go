@@ -249,7 +249,7 @@ func TestFailureCosts(t *testing.T) {
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			for {
+			for range 10_000 {
 				c := call(t, d, "192.0.2.1", "bad")
 				if c.Guest == nil {
 					return
