@@ -164,6 +164,9 @@ func (d *Door) leave(g *Guest) {
 // many as are waited for, and reports whether there is a place now. If there is
 // none it asks again when there may be.
 func (d *Door) makeRoom(now time.Time) bool {
+	if d.retrying {
+		return false // nobody had stalled, and it is not time to look again
+	}
 	var stalled []*Guest
 	longest := time.Duration(0)
 	for g := range d.inside {
