@@ -421,6 +421,13 @@ func TestReauthenticateReplaces(t *testing.T) {
 		c.expectAuth(mqtt.ContinueAuthentication, "asking")
 		c.send(further("secret-brief"))
 		c.expectAuth(mqtt.Success, "asking")
+		w.mem.mu.Lock()
+		for _, s := range w.mem.sessions {
+			if len(s.subs) != 1 {
+				t.Errorf("%d subscriptions are left, 1 is allowed", len(s.subs))
+			}
+		}
+		w.mem.mu.Unlock()
 		p := w.connect(mqtt.V5, "p", func(p *mqtt.Connect) { as(p, testOrg, "v") })
 		p.publish("a", "no")
 		p.publish("b", "yes")
@@ -431,7 +438,11 @@ func TestReauthenticateReplaces(t *testing.T) {
 		c.silent()
 		c.ping()
 		end = time.Now().Add(time.Second)
-		w.dir.set(testOrg, "brief", func(u *user) { u.spec.Expires = end })
+		w.dir.quietly("brief", func(u *user) { u.spec.Expires = end })
+		c.send(again("abc123/brief"))
+		c.expectAuth(mqtt.ContinueAuthentication, "asking")
+		c.send(further("secret-brief"))
+		c.expectAuth(mqtt.Success, "asking")
 		c.endsAt(end, mqtt.NotAuthorized)
 	})
 }
@@ -449,4 +460,52 @@ func TestRevokedWhileReauthenticating(t *testing.T) {
 		t.Errorf("%v", code)
 	}
 	w.dir.release()
+}
+
+// A change that the Verifier's answer does not know, and that is not of the
+// grant before, is asked for when the new grant is in place.
+func TestChangeOfNewGrant(t *testing.T) {
+	w := start(t, nil)
+	c := w.proved("late", "u")
+	w.dir.quietly("u", func(u *user) { u.spec.Credential = "password:2" })
+	w.dir.hold()
+	c.send(authPacket(mqtt.Reauthenticate, "late", "abc123/u"))
+	c.expectAuth(mqtt.ContinueAuthentication, "late")
+	c.send(authPacket(mqtt.ContinueAuthentication, "late", "secret-u"))
+	eventually(t, "the answer waits", func() bool { return w.dir.waiting.Load() == 1 })
+	renewed := func() int {
+		w.dir.mu.Lock()
+		defer w.dir.mu.Unlock()
+		return w.dir.renewed
+	}
+	before := renewed()
+	w.dir.set(testOrg, "u", func(u *user) { u.spec.Credential = "password:1" })
+	eventually(t, "the connection and then the user are asked for", func() bool { return renewed() == before+2 })
+	c.ping() // by the grant before it may stay
+	w.dir.release()
+	if code := c.closed(); code != mqtt.NotAuthorized {
+		t.Errorf("%v", code)
+	}
+}
+
+// A will is published by the credential of the last authentication.
+func TestWillAfterReauthentication(t *testing.T) {
+	for credential, want := range map[string]bool{"password:2": true, "password:3": false} {
+		w := start(t, nil)
+		sub := w.connect(mqtt.V5, "sub", func(p *mqtt.Connect) { as(p, testOrg, "v") })
+		sub.sub("#", 0)
+		c := w.proved("asking", "u", willed(0))
+		w.dir.quietly("u", func(u *user) { u.spec.Credential = "password:2" })
+		c.send(again("abc123/u"))
+		c.expectAuth(mqtt.ContinueAuthentication, "asking")
+		c.send(further("secret-u"))
+		c.expectAuth(mqtt.Success, "asking")
+		w.dir.quietly("u", func(u *user) { u.spec.Credential = credential })
+		c.cut()
+		eventually(t, "it is gone", func() bool { return w.b.Snapshot().Connected == 1 })
+		if want {
+			sub.receive("will", "gone")
+		}
+		sub.ping()
+	}
 }

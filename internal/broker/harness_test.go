@@ -17,6 +17,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,6 +45,7 @@ type directory struct {
 	readers map[chan change]struct{}
 	asked   int
 	held    chan struct{} // not nil: "slow" exchanges wait until it is closed
+	waiting atomic.Int64  // slow and late exchanges that wait
 	renewed int
 	refused error                   // not nil: what Limits says
 	limits  map[string]quota.Limits // by "organisation/device type"
@@ -104,13 +106,6 @@ func (d *directory) set(org auth.OrgID, name string, f func(*user)) {
 	}
 }
 
-// quietly changes a user of testOrg and tells nobody.
-func (d *directory) quietly(name string, f func(*user)) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	f(d.users[string(testOrg)+"/"+name])
-}
-
 // setLimits sets the limits of an organisation or of a device type of it, and
 // tells the broker.
 func (d *directory) setLimits(org auth.OrgID, typ string, l quota.Limits) {
@@ -142,15 +137,6 @@ func (d *directory) Limits(_ context.Context, org auth.OrgID, typ string) (quota
 		return quota.Limits{}, d.refused
 	}
 	return d.limits[string(org)+"/"+typ], nil
-}
-
-// fail tells the broker that changes may have been missed.
-func (d *directory) fail() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for r := range d.readers {
-		r <- change{err: errors.New("lost count")}
-	}
 }
 
 func (d *directory) grant(u *user, client string) (*auth.Grant, error) {
@@ -202,6 +188,9 @@ func (d *directory) Renew(ctx context.Context, r auth.Ref) (*auth.Grant, error) 
 	u := d.users[string(r.Principal.Org)+"/"+r.Principal.ID]
 	if u == nil {
 		return nil, errs.E(errs.NotFound, "no such user")
+	}
+	if r.Credential != u.spec.Credential {
+		return nil, errs.E(errs.Unauthenticated, "another credential")
 	}
 	return d.grant(u, r.Client)
 }

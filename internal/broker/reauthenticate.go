@@ -21,6 +21,9 @@ func (c *conn) reauthenticate(body []byte) error {
 	if err != nil {
 		return err
 	}
+	if err := c.slow(1); err != nil {
+		return err
+	}
 	e := c.enhanced
 	e.mu.Lock()
 	defer e.mu.Unlock()
