@@ -24,16 +24,16 @@ func (b *Broker) upgrade(w http.ResponseWriter, r *http.Request) {
 		// page: with one, the page must be ours.
 		opts.OriginPatterns = []string{"*"}
 	}
+	if !b.join() { // before HTTP lets go of the connection: one of the two waits for it at the end
+		problem(w, http.StatusServiceUnavailable, "the server is shutting down")
+		return
+	}
+	defer b.wg.Done()
 	ws, err := websocket.Accept(w, r, opts)
 	if err != nil {
 		b.log.Info("no WebSocket", "client", p.remote, "err", err)
 		return
 	}
-	if !b.join() {
-		ws.CloseNow()
-		return
-	}
-	defer b.wg.Done()
 	// Messages are read piece by piece: their size costs no memory.
 	b.serve(p, websocket.NetConn(context.Background(), ws, websocket.MessageBinary), "websocket")
 }
