@@ -34,7 +34,7 @@ func TestCostBeforeConnect(t *testing.T) {
 		{"handshake and no CONNECT", true, 160 << 10},
 	} {
 		t.Run(tt.kind, func(t *testing.T) {
-			w := start(t, func(c *Config) { c.MaxHandshakes, c.ConnectTimeout = n, 5*time.Minute })
+			w := start(t, func(c *Config) { c.MaxHandshakes, c.ConnectTimeout, c.QueueTimeout = n, 5*time.Minute, 5*time.Minute })
 			before := used()
 			stop := costClient(t, w, tt.kind, n)
 			defer stop()
