@@ -153,30 +153,27 @@ func (c *conn) writeLocked(m *engine.Message, d *engine.Delivery, id uint16, dup
 	return true
 }
 
-// aliasLocked gives topics that come a second time an alias, as long as the
+// aliasLocked gives each topic an alias with its first message, as long as the
 // client has aliases left.
 func (c *conn) aliasLocked(s *mqtt.Shared, p *mqtt.Delivery) {
 	o := &c.out
-	alias, seen := o.topics[s.Topic]
-	switch {
-	case alias != 0:
+	if alias := o.topics[s.Topic]; alias != 0 {
 		p.TopicAlias, p.OmitTopic = alias, true
-	case o.given >= c.aliasMax:
-	case seen:
-		q := *p
-		q.TopicAlias = uint16(o.given + 1)
-		if mqtt.PublishSize(c.version, s, &q) > int(c.clientMax) {
-			return
-		}
-		*p = q
-		o.given++
-		o.topics[s.Topic] = p.TopicAlias
-	case len(o.topics) < 8*c.aliasMax:
-		if o.topics == nil {
-			o.topics = map[string]uint16{}
-		}
-		o.topics[s.Topic] = 0
+		return
 	}
+	if len(o.topics) >= c.aliasMax {
+		return
+	}
+	q := *p
+	q.TopicAlias = uint16(len(o.topics) + 1)
+	if mqtt.PublishSize(c.version, s, &q) > int(c.clientMax) {
+		return
+	}
+	*p = q
+	if o.topics == nil {
+		o.topics = map[string]uint16{}
+	}
+	o.topics[s.Topic] = p.TopicAlias
 }
 
 // kickLocked starts the pump if there is something to read and nothing in the way.

@@ -374,7 +374,7 @@ func TestTopicAliasToClient(t *testing.T) {
 	for i, want := range []struct {
 		name  string
 		alias uint16
-	}{{"often/1", 0}, {"often/2", 0}, {"often/1", 1}, {"often/2", 0}, {"", 1}, {"often/2", 0}} {
+	}{{"often/1", 1}, {"often/2", 0}, {"", 1}, {"often/2", 0}, {"", 1}, {"often/2", 0}} {
 		if m := c.receive(want.name, "x"); m.TopicAlias != want.alias {
 			t.Errorf("message %d: alias %d, want %d", i, m.TopicAlias, want.alias)
 		}

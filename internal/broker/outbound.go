@@ -35,8 +35,7 @@ type outbound struct {
 	jobs      []retainedJob // subscriptions whose retained messages are to be sent
 	retaining bool          // there is a goroutine sending them
 
-	topics map[string]uint16 // topic aliases given to the client; 0: seen once
-	given  int               // how many of them are not 0
+	topics map[string]uint16 // topic aliases given to the client
 
 	dropped   int64 // QoS 0 messages, since they were noted last
 	dropNoted int64 // when that was, in Unix seconds
