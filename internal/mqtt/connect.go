@@ -83,7 +83,7 @@ func DecodeConnect(body []byte) (*Connect, error) {
 			return nil, err
 		}
 	}
-	p.ClientID = string(c.text("client identifier"))
+	p.ClientID = string(c.name("client identifier"))
 	if c.err == nil && flags&connectWill != 0 {
 		if p.Will, err = decodeWill(&c, flags, v); err != nil {
 			return nil, err
@@ -112,7 +112,7 @@ func (p *Connect) decodeProperties(section []byte) error {
 func (p *Connect) decodeCredentials(c *cursor, flags byte) {
 	missing := func() bool { return p.Version == V31 && len(c.b) == 0 }
 	if flags&connectUsername != 0 && !missing() {
-		p.Username = Some(string(c.text("user name")))
+		p.Username = Some(string(c.name("user name")))
 	}
 	if flags&connectPassword != 0 && !missing() {
 		p.Password = copied(c.binary("password"))

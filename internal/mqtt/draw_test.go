@@ -70,7 +70,7 @@ func drawPacket(t *rapid.T, v Version) Packet {
 func drawConnect(t *rapid.T, v Version) *Connect {
 	p := &Connect{
 		Version: v, CleanStart: rapid.Bool().Draw(t, "clean"), KeepAlive: rapid.Uint16().Draw(t, "keep alive"),
-		ClientID: drawText.Draw(t, "client"), Username: maybe(t, "user", drawText), Properties: drawProperties(t, v, inConnect),
+		ClientID: drawName.Draw(t, "client"), Username: maybe(t, "user", drawName), Properties: drawProperties(t, v, inConnect),
 	}
 	if p.Properties.AuthMethod == (Opt[string]{}) {
 		p.Properties.AuthData = nil
@@ -206,11 +206,15 @@ var (
 		s := rapid.StringOf(rapid.RuneFrom([]rune{1, ' ', '/', '+', '#', 0x7f, 0xfeff, 0xfffd, 0x1f600, 0x10ffff}, unicode.L, unicode.N)).Draw(t, "text")
 		return strings.Repeat(s, rapid.SampledFrom([]int{1, 1, 1, 30}).Draw(t, "times"))
 	})
+	// drawName draws such a string without what has no place in a name.
+	drawName = rapid.Custom(func(t *rapid.T) string {
+		return strings.NewReplacer("\x01", "", "\x7f", "", "\U0010ffff", "").Replace(drawText.Draw(t, "name"))
+	})
 	drawFilter = rapid.Custom(func(t *rapid.T) string {
 		prefix := rapid.SampledFrom([]string{"", "$share/g/", "$SYS/", "#", "+/"}).Draw(t, "prefix")
-		return prefix + "x" + drawText.Draw(t, "filter")
+		return prefix + "x" + drawName.Draw(t, "filter")
 	})
 	drawTopic = rapid.Custom(func(t *rapid.T) string {
-		return "x" + strings.NewReplacer("+", "", "#", "").Replace(drawText.Draw(t, "topic"))
+		return "x" + strings.NewReplacer("+", "", "#", "").Replace(drawName.Draw(t, "topic"))
 	})
 )

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -23,6 +24,7 @@ type exhibit struct {
 	level                   byte   // CONNECT: protocol version
 	connect                 byte   // CONNECT: flags
 	texts, topics, filters  [][]byte
+	names                   [][]byte // those texts that are client identifiers and user names
 	options, codes          []byte
 	sections                []exhibitSection
 	ids                     []uint16
@@ -256,7 +258,7 @@ func (x *exhibit) walkConnect() {
 	x.connect = x.byte()
 	x.take(2)
 	x.section(CONNECT)
-	x.texts = append(x.texts, x.field())
+	x.names = append(x.names, x.field())
 	if x.connect&4 != 0 {
 		x.section(0)
 		topic := x.field()
@@ -266,11 +268,12 @@ func (x *exhibit) walkConnect() {
 	// In 3.1 a packet that ends before them has none.
 	missing := func() bool { return x.speaks() == V31 && len(x.rest) == 0 }
 	if x.connect&0x80 != 0 && !missing() {
-		x.texts = append(x.texts, x.field())
+		x.names = append(x.names, x.field())
 	}
 	if x.connect&0x40 != 0 && !missing() {
 		x.field()
 	}
+	x.texts = append(x.texts, x.names...)
 }
 
 // speaks returns the version a CONNECT names, 0 if there is none such.
@@ -297,6 +300,11 @@ func (x *exhibit) has(id byte, f func(value []byte) bool) bool {
 // text reports whether any string, topics included, is one that f accepts.
 func (x *exhibit) text(f func(s []byte) bool) bool {
 	return slices.ContainsFunc(x.texts, f) || slices.ContainsFunc(x.topics, f)
+}
+
+// named reports whether any name, topics and filters included, is one that f accepts.
+func (x *exhibit) named(f func(s []byte) bool) bool {
+	return slices.ContainsFunc(x.names, f) || slices.ContainsFunc(x.topics, f) || slices.ContainsFunc(x.filters, f)
 }
 
 func (x *exhibit) long() bool {
@@ -345,5 +353,10 @@ func (x *exhibit) badCode() bool {
 
 func isZero(b []byte) bool  { return len(bytes.Trim(b, "\x00")) == 0 }
 func hasZero(b []byte) bool { return bytes.IndexByte(b, 0) >= 0 }
+func inadvisable(b []byte) bool {
+	return slices.ContainsFunc([]rune(string(b)), func(r rune) bool {
+		return unicode.IsControl(r) || unicode.Is(unicode.Noncharacter_Code_Point, r)
+	})
+}
 func notUTF8(b []byte) bool { return !utf8.Valid(b) }
 func isEmpty(b []byte) bool { return len(b) == 0 }

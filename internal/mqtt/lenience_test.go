@@ -87,6 +87,8 @@ var leniences = []lenience{
 		raw(0x30, str("\x00"), "\x00"), raw(0x30, str("\x00"))},
 	{": must be well-formed UTF-8 [MQTT-1.5.4-1]", func(x *exhibit) bool { return x.text(notUTF8) },
 		raw(0x30, str("\xff"), "\x00"), raw(0x30, str("\xed\xa0\x80"))},
+	{": must not contain control characters or non-characters (1.5.4)", func(x *exhibit) bool { return x.named(inadvisable) },
+		raw(0x30, str("a\n"), "\x00"), raw(0x30, str("\ufffe"))},
 	{"packet ends within the field (1.2 Malformed Packet)", func(x *exhibit) bool { return x.cut },
 		raw(0xa2, "\x00\x01\x00", str("a"), "\x00"), raw(0xa2, "\x00\x01\x00\x05a")},
 	{"bytes left after the last field (1.2 Malformed Packet)", func(x *exhibit) bool { return len(x.rest) > 0 && !x.payload },

@@ -78,7 +78,7 @@ func DecodeSubscribe(body []byte, v Version) (*Subscribe, error) {
 
 // filter reads a topic filter, which must not be empty.
 func (c *cursor) filter() string {
-	s := c.text("topic filter") // [MQTT-3.8.3-1] [MQTT-3.10.3-1]
+	s := c.name("topic filter") // [MQTT-3.8.3-1] [MQTT-3.10.3-1]
 	if len(s) == 0 && c.err == nil {
 		c.fail(violation("topic filter: must not be empty [MQTT-4.7.3-1]"))
 	}

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"bytes"
 	"encoding/binary"
 	"unicode/utf8"
 )
@@ -141,12 +142,23 @@ func (c *cursor) text(field string) []byte {
 	return s
 }
 
+// name reads a UTF-8 string that stands for somebody or something as a view.
+func (c *cursor) name(field string) []byte {
+	s := c.binary(field)
+	if k := classify(s); k&(hasNUL|hasControl|hasHigh) != 0 {
+		c.checkText(s, k, field)
+		c.checkName(s, k, field)
+	}
+	return s
+}
+
 // topic reads a topic name as a view. It may be empty: whether it must not is
 // for the caller to say.
 func (c *cursor) topic(field string) []byte {
 	s := c.binary(field)
 	if k := classify(s); k != 0 {
 		c.checkText(s, k, field)
+		c.checkName(s, k, field)
 		if k&hasWildcard != 0 {
 			c.fail(malformed(field + ": must not contain + or # [MQTT-3.3.2-2] [MQTT-3.3.2-14]"))
 		}
@@ -163,15 +175,33 @@ func (c *cursor) checkText(s []byte, k byte, field string) {
 	}
 }
 
+// checkName refuses what the standard advises against and leaves to the server
+// (1.5.4). In names it has no use, and some clients' libraries refuse it: one
+// retained message under such a topic would keep their subscribers out for good.
+// In other text, such as a user property, a line break is as good as a letter.
+func (c *cursor) checkName(s []byte, k byte, field string) {
+	if k&hasControl != 0 || k&hasHigh != 0 && bytes.ContainsFunc(s, isInadvisable) {
+		c.fail(malformed(field + ": must not contain control characters or non-characters (1.5.4)"))
+	}
+}
+
+func isInadvisable(r rune) bool {
+	return r < 0x20 || 0x7F <= r && r < 0xA0 || 0xFDD0 <= r && r <= 0xFDEF || r&0xFFFE == 0xFFFE
+}
+
 // What classify finds in a string.
 const (
 	hasNUL byte = 1 << iota
+	hasControl
 	hasWildcard
 	hasHigh // bytes outside ASCII
 )
 
 var class = func() (t [256]byte) {
-	t[0], t['+'], t['#'] = hasNUL, hasWildcard, hasWildcard
+	for i := 1; i < 0x20; i++ {
+		t[i] = hasControl
+	}
+	t[0], t['+'], t['#'], t[0x7F] = hasNUL, hasWildcard, hasWildcard, hasControl
 	for i := 0x80; i < len(t); i++ {
 		t[i] = hasHigh
 	}
@@ -190,12 +220,13 @@ func classify(s []byte) (k byte) {
 	return k
 }
 
-// isPlain reports whether none of the eight bytes of w is NUL, + or # or lies
-// outside ASCII. Subtracting 1 from each byte sets the high bit of a byte that
-// was 0; a borrow can also set that of the byte above it, but only if there is
-// a 0 below, so the answer is right.
+// isPlain reports whether each of the eight bytes of w is ASCII, and none a
+// control character, + or #. Subtracting 0x20 from each byte sets the high bit
+// of a byte that was below, as subtracting 1 does of a 0; a borrow can also set
+// that of the byte above it, but only if there is such a byte below, so the
+// answer is right. Adding 1 sets that of 0x7F, and carries only from 0xFF.
 func isPlain(w uint64) bool {
 	const ones, highs = 0x0101010101010101, 0x8080808080808080
 	plus, hash := w^'+'*ones, w^'#'*ones
-	return (w|(w-ones)|(plus-ones)|(hash-ones))&highs == 0
+	return (w|(w-' '*ones)|(w+ones)|(plus-ones)|(hash-ones))&highs == 0
 }

@@ -158,10 +158,53 @@ func TestByteOrderMark(t *testing.T) {
 func TestOddCharacters(t *testing.T) {
 	both(t, func(t *trial) {
 		c := t.connect()
-		for _, s := range []string{"\u0001", "\u001f", "\u007f\u009f", "\ufffd", "\U0010ffff", "é", "e\u0301", "😀", " ", "\u2028"} {
+		for _, s := range []string{"\ufffd", "\uffef", "\U0010fffd", "\u00a0", "é", "e\u0301", "😀", " ", "\u2028"} {
 			c.subscribe(0, t.topic(s))
 			c.publish(message(t.topic(s), "x", 0))
 			c.takes(t.topic(s), "x")
+		}
+	})
+}
+
+// Control characters and non-characters have no place in names; other text may
+// hold them (1.5.4, 1.5.3 of 3.1.1).
+func TestInadvisableCharacters(t *testing.T) {
+	both(t, func(t *trial) {
+		var names, others []place
+		for _, p := range places {
+			switch p.name {
+			case "client identifier", "user name", "will topic", "response topic of the will",
+				"topic name", "topic filter", "topic filter of UNSUBSCRIBE", "response topic":
+				names = append(names, p)
+			case "authentication method", "reason string of DISCONNECT": // nothing goes on after these
+			default:
+				others = append(others, p)
+			}
+		}
+		isMalformed(t, "a\u0001", names)
+		for _, s := range []string{"\n", "a\u001f", "a\u007f", "\u0080", "a\u009fb", "\ufdd0", "\uffff", "\U0010ffff"} {
+			isMalformed(t, s, places[7:8])
+		}
+		for _, p := range others {
+			if t.version < p.since {
+				continue
+			}
+			if p.connect {
+				c := t.dial()
+				c.raw(p.packet(t, "a\n\u0001\uffff"))
+				if ack := expect[*mqtt.Connack](c); ack.Code.IsError() {
+					t.Errorf("%s: %s", p.name, describe(ack))
+				}
+				continue
+			}
+			c := t.connect()
+			c.raw(p.packet(t, "a\n\u0001\uffff"))
+			c.raw(packet(0xE0))
+			for q := c.next(); q != nil; q = c.next() {
+				if d, ok := q.(*mqtt.Disconnect); ok {
+					t.Errorf("%s: %s", p.name, describe(d))
+				}
+			}
 		}
 	})
 }

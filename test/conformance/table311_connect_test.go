@@ -2,7 +2,7 @@ package conformance
 
 // table311Connect is the part of MQTT 3.1.1 about data, connections, sessions and transport: chapters 1, 2, 3.1, 3.2, 3.12 to 3.14, 4.1, 6 and 7.
 var table311Connect = []statement{
-	shown("1.5.3-1", "Text is well-formed UTF-8 without surrogates; other text ends the connection.", "TestIllFormedText", "TestOddCharacters"),
+	shown("1.5.3-1", "Text is well-formed UTF-8 without surrogates; other text ends the connection.", "TestIllFormedText", "TestOddCharacters", "TestInadvisableCharacters"),
 	shown("1.5.3-2", "Text that holds U+0000 ends the connection.", "TestNULInText"),
 	shown("1.5.3-3", "U+FEFF is a character like others and is passed on.", "TestByteOrderMark"),
 

@@ -2,7 +2,7 @@ package conformance
 
 // table5Connect is the part of MQTT 5.0 about data, connections, sessions and transport: chapters 1, 2, 3.1, 3.2, 3.12 to 3.14, 4.1, 4.2 and 6.
 var table5Connect = []statement{
-	shown("1.5.4-1", "Text is well-formed UTF-8 without surrogates.", "TestIllFormedText", "TestOddCharacters"),
+	shown("1.5.4-1", "Text is well-formed UTF-8 without surrogates.", "TestIllFormedText", "TestOddCharacters", "TestInadvisableCharacters"),
 	shown("1.5.4-2", "Text holds no U+0000.", "TestNULInText"),
 	shown("1.5.4-3", "U+FEFF is a character like others and is passed on.", "TestByteOrderMark"),
 	shown("1.5.5-1", "A variable byte integer has its shortest form.", "TestLongNumbers", "TestLengths"),
