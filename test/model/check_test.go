@@ -416,6 +416,8 @@ func (w *world) complete() {
 			w.failf("%v is not closed by the server", c)
 		case !c.over && len(c.expected) > 0:
 			w.failf("%v: no answer to %s", c, c.expected[0].what)
+		case !c.over:
+			c.may = false
 		}
 	}
 	for _, s := range w.all() {

@@ -49,6 +49,10 @@ func (w *world) illegal(d *device, pick *picker) {
 	if c == nil {
 		return
 	}
+	if pick.one(4) {
+		w.illegalNow(c, pick)
+		return
+	}
 	x := illegals[pick.of(len(illegals))]
 	if x.only5 && c.version < mqtt.V5 {
 		return
@@ -56,6 +60,51 @@ func (w *world) illegal(d *device, pick *picker) {
 	w.logf("%v sends %s", d.id, x.what)
 	c.write(x.bytes(c.version))
 	w.end(c, dropped, x.codes...)
+}
+
+// illegalNow has a device send what is illegal because of what was sent before.
+func (w *world) illegalNow(c *conn, pick *picker) {
+	codes := []mqtt.ReasonCode{mqtt.ProtocolError}
+	switch pick.of(3) {
+	case 0: // an alias that another connection had, or nobody
+		alias := uint16(1 + pick.of(maxAliases))
+		if c.version < mqtt.V5 || c.own[alias] != "" {
+			return
+		}
+		w.logf("%v uses alias %d, which stands for nothing", c.d.id, alias)
+		c.send(&mqtt.Publish{TopicAlias: alias})
+		codes = append(codes, mqtt.TopicAliasInvalid)
+	case 1: // the wrong answer to a message
+		if len(c.d.owed) == 0 {
+			return
+		}
+		o := c.d.owed[0]
+		wrong := map[mqtt.Type]mqtt.Type{mqtt.PUBACK: mqtt.PUBREC, mqtt.PUBREC: mqtt.PUBCOMP, mqtt.PUBCOMP: mqtt.PUBACK}[o.typ]
+		w.logf("%v answers %v with %v", c.d.id, o.e, wrong)
+		c.send(&mqtt.Ack{Type: wrong, PacketID: o.e.pid})
+	case 2: // more messages than the server takes
+		if c.version < mqtt.V5 || !w.user(c.d.id).allows("b") {
+			return
+		}
+		w.logf("%v exceeds the Receive Maximum", c.d.id)
+		var all []mqtt.Packet
+		w.racing = true
+		for i := range maxInflight + 1 {
+			m := &message{org: c.d.id.org, topic: "b", qos: 2, from: c.d.id, text: w.text("m", 0)}
+			p := &mqtt.Publish{QoS: 2, PacketID: uint16(100 + i), Topic: []byte(m.topic), Payload: []byte(m.text)}
+			w.route(m, c.s, false)
+			c.expect("PUBLISH", mqtt.PUBREC, p.PacketID, func(p mqtt.Packet) {
+				if p.(*mqtt.Ack).Code == mqtt.Success {
+					w.accept(m)
+				}
+			})
+			all = append(all, p)
+		}
+		w.racing = false
+		c.send(all...)
+		codes = []mqtt.ReasonCode{mqtt.ReceiveMaximumExceeded}
+	}
+	w.end(c, dropped, codes...)
 }
 
 // intrude has somebody try to get at a session that is another's.

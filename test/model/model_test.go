@@ -48,12 +48,12 @@ type weights map[string]int
 var (
 	everything = weights{
 		"connect": 16, "disconnect": 6, "publish0": 9, "publish1": 14, "publish2": 11, "subscribe": 12, "unsubscribe": 3,
-		"hold": 3, "ack": 8, "late": 2, "release": 4, "burst": 8, "cut": 3, "illegal": 3, "intrude": 1,
+		"hold": 3, "ack": 8, "late": 2, "early": 1, "release": 4, "burst": 8, "cut": 3, "illegal": 4, "intrude": 1,
 		"pass": 5, "restart": 1, "crash": 1, "burstcrash": 1, "change": 3, "probe": 1,
 	}
 	exactly = weights{
 		"connect": 16, "disconnect": 5, "publish1": 6, "publish2": 24, "subscribe": 6,
-		"hold": 6, "ack": 20, "late": 2, "release": 6, "burst": 10, "cut": 4,
+		"hold": 6, "ack": 20, "late": 2, "early": 3, "release": 6, "burst": 10, "cut": 4,
 		"pass": 1, "restart": 3, "crash": 2, "burstcrash": 4,
 	}
 )
@@ -84,7 +84,7 @@ func (s weights) generator() *rapid.Generator[step] {
 
 // order is that of simplicity.
 var order = []string{
-	"connect", "subscribe", "publish1", "publish2", "publish0", "disconnect", "hold", "ack", "unsubscribe", "late", "release",
+	"connect", "subscribe", "publish1", "publish2", "publish0", "disconnect", "hold", "ack", "unsubscribe", "late", "early", "release",
 	"probe", "pass", "burst", "cut", "restart", "crash", "burstcrash", "illegal", "intrude", "change",
 }
 
@@ -164,6 +164,8 @@ func (w *world) step(s step) {
 		w.logf("%v is late: %v", d.id, d.late)
 	case "ack":
 		w.ack(d, pick)
+	case "early":
+		w.early(d, pick)
 	case "release":
 		w.release(d, pick)
 	case "burst":

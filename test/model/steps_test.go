@@ -140,6 +140,32 @@ func (w *world) free(c *conn, f *flow) {
 	})
 }
 
+// early has a device send PUBREL together with its message, before it can have
+// PUBREC: the server may go on, or end the connection.
+func (w *world) early(d *device, pick *picker) {
+	c := d.conn
+	if c == nil || len(d.out) >= maxInflight-2 || !w.user(d.id).allows("b") {
+		return
+	}
+	m := &message{org: d.id.org, topic: "b", qos: 2, from: d.id, text: w.text("m", 0)}
+	p := &mqtt.Publish{QoS: 2, PacketID: d.identifier(), Topic: []byte(m.topic), Payload: []byte(m.text)}
+	f := &flow{m: m, p: p, receipt: true, freed: true}
+	d.out = append(d.out, f)
+	w.logf("publish %v id %d, with PUBREL", m, p.PacketID)
+	c.send(p, &mqtt.Ack{Type: mqtt.PUBREL, PacketID: p.PacketID})
+	w.racing = true // the end of the connection may come in between
+	w.route(m, c.s, false)
+	w.racing = false
+	c.may = true
+	c.expect("PUBLISH", mqtt.PUBREC, p.PacketID, func(p mqtt.Packet) {
+		if code := p.(*mqtt.Ack).Code; code.IsError() {
+			w.failf("%v: %v: %v", c, m, code)
+		}
+		w.accept(m)
+	})
+	c.expect("PUBREL", mqtt.PUBCOMP, p.PacketID, func(mqtt.Packet) { d.forget(f) })
+}
+
 // release sends a PUBREL that was held back, or a PUBREL for nothing.
 func (w *world) release(d *device, pick *picker) {
 	c := d.conn
