@@ -43,7 +43,7 @@ type owed struct {
 // identifier returns a packet identifier that is not in use.
 func (d *device) identifier() uint16 {
 	for {
-		d.next = d.next%20 + 1
+		d.next = d.next%maxInflight + 1
 		if !slices.ContainsFunc(d.out, func(f *flow) bool { return f.p.PacketID == d.next }) {
 			return d.next
 		}
