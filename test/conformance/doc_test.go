@@ -41,7 +41,8 @@
 //
 // A trial has names of its own: t.id("x") is a client identifier and t.topic("x")
 // a topic that no other test uses, so that tests run side by side. Do not
-// subscribe to more than t.topic("#"), and do not touch the server itself.
+// subscribe to more than t.topic("#"), unless in an organisation of its own
+// (t.elsewhere), and do not touch the server itself.
 //
 // Legal packets are made with internal/mqtt; illegal ones are bytes, given to
 // client.raw. Nothing waits for time to pass: that nothing came is shown by a

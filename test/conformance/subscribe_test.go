@@ -264,7 +264,7 @@ func TestDollarTopics(t *testing.T) {
 			}
 		}
 		var u user
-		t.site.api.Call(http.MethodPost, "/orgs/"+t.site.org+"/users", map[string]any{"name": name, "rules": rules}, &u)
+		t.site.api.Call(http.MethodPost, "/orgs/"+t.site.newOrg("plain")+"/users", map[string]any{"name": name, "rules": rules}, &u)
 		as := func(p *mqtt.Connect) { p.Username, p.Password = mqtt.Some(u.Username), mqtt.Credential(u.Password) }
 		wide, narrow, pub := t.connect(as), t.connect(as), t.connect(as)
 		wide.subscribe(1, "#", "+/a", "+/#", "/#")

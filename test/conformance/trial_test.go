@@ -158,6 +158,14 @@ func (s *site) newUser(org, name string) (u user) {
 	return u
 }
 
+// elsewhere makes clients those of an organisation that the trial has for itself:
+// there it may subscribe to everything.
+func (t *trial) elsewhere() func(*mqtt.Connect) {
+	t.Helper()
+	u := t.site.newUser(t.site.newOrg("plain"), "alone")
+	return func(p *mqtt.Connect) { p.Username, p.Password = mqtt.Some(u.Username), mqtt.Credential(u.Password) }
+}
+
 // device makes a device in an iot-2 organisation, which may retain nothing, and
 // returns its CONNECT.
 func (t *trial) device() *mqtt.Connect {
