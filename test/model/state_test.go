@@ -253,7 +253,7 @@ func (w *world) owe(e *entry, must bool) {
 		for _, old := range e.m.entries {
 			switch {
 			case old.s != e.s || old.stored || old.choice != nil:
-			case old.phase == waiting && w.sessions[e.s.id] == e.s && slices.Contains(e.s.queue, old):
+			case old.phase == waiting && old.same(e) && w.sessions[e.s.id] == e.s && slices.Contains(e.s.queue, old):
 				old.both = true
 				if e.m.qos == 1 {
 					old.extra++
@@ -274,6 +274,11 @@ func (w *world) owe(e *entry, must bool) {
 	e.s.queue = append(e.s.queue, e)
 	e.m.entries = append(e.m.entries, e)
 	e.offered = e.offered || e.s.conn != nil && (!e.s.conn.reading || w.racing)
+}
+
+// same reports whether two entries of a session look the same to its client.
+func (e *entry) same(o *entry) bool {
+	return e.qos == o.qos && e.plain == o.plain && e.kept == o.kept && slices.Equal(e.ids, o.ids)
 }
 
 // choose owes a message to one of the members of a group: one that is connected,
