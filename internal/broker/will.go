@@ -117,8 +117,12 @@ func (c *conn) lastWords(ctx context.Context) {
 // it should be tried again; one that goes beyond a limit should not.
 func (b *Broker) publishWillOnce(ctx context.Context, w *engine.Will) bool {
 	log := b.log.With("org", w.Message.Org, "session", w.Session.Client, "topic", w.Message.Topic.String())
+	seen := b.changes.Load()
 	grant, err := b.cfg.Verifier.Renew(ctx, w.Ref)
 	if err == nil {
+		// After a start nobody of the organisation may have been here yet.
+		tenant, _ := b.tenantOf(grant.Principal())
+		b.limitOrg(tenant, grant.OrgLimits(b.cfg.Limits), seen)
 		err = allowWill(grant, w)
 	}
 	if err != nil {

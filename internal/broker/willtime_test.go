@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/quota"
 )
 
 const never = -1
@@ -195,5 +196,25 @@ func TestWillWithdrawnAfterRestart(t *testing.T) {
 		sub.came(begun.Add(30 * time.Second))
 		time.Sleep(time.Hour)
 		sub.silent()
+	})
+}
+
+// A will is judged by the limits of its organisation, also when it is the first
+// after a start that anybody hears of it.
+func TestWillLimitsAfterRestart(t *testing.T) {
+	log := quota.NewLog(nil)
+	durably(t, func(c *Config) { c.LimitLog = log }, func(t *testing.T, s *stable) {
+		var none quota.Limits
+		s.dir.setLimits(testOrg, "", none.With(quota.OrgRetained, 1))
+		c := s.connect(mqtt.V5, "c", willed(90, alive(0), func(p *mqtt.Connect) { p.Will.Retain = true }))
+		c.send(&mqtt.Publish{Topic: []byte("only"), Payload: []byte("x"), QoS: 1, PacketID: 1, Retain: true})
+		c.expectAck(mqtt.PUBACK, 1, mqtt.Success)
+		c.cut()
+		s.restart(time.Second)
+		time.Sleep(2 * time.Minute)
+		if n := s.b.Snapshot().Wills; n != 0 {
+			t.Errorf("%d wills went past the limit", n)
+		}
+		event(t, log, testOrg, quota.OrgRetained, quota.Refused)
 	})
 }
