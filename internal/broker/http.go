@@ -200,6 +200,13 @@ func (b *Broker) postMessage(w http.ResponseWriter, r *http.Request, kind string
 	if err := b.chargePost(r.Context(), grant.Principal(), tenant, group, limits, len(body)); err != nil {
 		return err
 	}
+	// Body and turn may have been long in coming: what the client may do now decides.
+	if grant, seen, err = b.present(r.Context(), grant, seen); err != nil {
+		return err
+	}
+	if n, err = publishName(grant, b.limitsOf(tenant, group, grant), topicName); err != nil {
+		return err
+	}
 	b.limitOrg(tenant, grant.OrgLimits(b.cfg.Limits), seen)
 	b.metrics.in[1].Add(1)
 	from := grant.Principal()
@@ -212,6 +219,27 @@ func (b *Broker) postMessage(w http.ResponseWriter, r *http.Request, kind string
 	case <-r.Context().Done():
 		return errs.Wrap(errs.Unavailable, r.Context().Err(), "the message was not kept in time")
 	}
+}
+
+// present returns the grant that a client without a connection has now, which
+// had another when so many changes were seen.
+func (b *Broker) present(ctx context.Context, grant *auth.Grant, seen uint64) (*auth.Grant, uint64, error) {
+	const attempts = 1000
+	for range attempts {
+		now := b.changes.Load()
+		if end := grant.Ref().Expires; !end.IsZero() && !time.Now().Before(end) {
+			return nil, now, errs.E(errs.Unauthenticated, "the credential has expired")
+		}
+		if now == seen {
+			return grant, seen, nil
+		}
+		seen = now
+		var err error
+		if grant, err = b.cfg.Verifier.Renew(ctx, grant.Ref()); err != nil {
+			return nil, seen, err
+		}
+	}
+	return nil, seen, errs.E(errs.Unavailable, "what the client may do changes too often")
 }
 
 // formatOf returns the format of a message by its content type.
