@@ -3,11 +3,13 @@ package broker
 import (
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/quota"
 )
 
 // Whoever is revoked is gone within a second, also if the check cannot be made.
@@ -150,5 +152,37 @@ func TestRevokedWhileConnecting(t *testing.T) {
 	sub.ping()
 	if n := w.b.Snapshot().Wills; n != 0 {
 		t.Errorf("%d wills", n)
+	}
+}
+
+// A message that was slowed down is judged by what its sender may do when its
+// turn comes.
+func TestFewerRightsWhileSlowed(t *testing.T) {
+	for name, change := range map[string]func(*user){
+		"rules":  func(u *user) { u.spec.Rules = nil },
+		"retain": func(u *user) { u.spec.Retain = false },
+	} {
+		t.Run(name, func(t *testing.T) {
+			limitedBubble(t, quota.Limits{}.With(quota.ClientMessageRate, 1), func(t *testing.T, w *world, _ *quota.Log) {
+				w.dir.add("other1", "w", nil)
+				sub := w.connect(mqtt.V5, "sub", func(p *mqtt.Connect) { as(p, testOrg, "v") })
+				sub.sub("#", 0)
+				c := w.connect(mqtt.V5, "c", nil)
+				for i := range 3 {
+					p := pub("a", "x", 1, uint16(i+1))
+					p.Retain = true
+					c.send(p)
+				}
+				synctest.Wait() // the third waits
+				w.dir.set(testOrg, "u", change)
+				c.expectAck(mqtt.PUBACK, 1, mqtt.Success)
+				c.expectAck(mqtt.PUBACK, 2, mqtt.Success)
+				c.expectAck(mqtt.PUBACK, 3, mqtt.NotAuthorized)
+				for range 2 {
+					sub.receive("a", "x")
+				}
+				sub.silent()
+			})
+		})
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/engine"
+	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/mqtt"
 	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/topic"
@@ -164,6 +165,14 @@ func (c *conn) message(grant *auth.Grant, p *mqtt.Publish, size int) (engine.Mes
 	}
 	if err := c.charge(limits, size); err != nil {
 		return engine.Message{}, err
+	}
+	if now := c.grant.Load(); now != grant { // it may have been slowed down for seconds
+		if n = c.resolve(now, c.limits.Load(), p.Topic); n.err != nil {
+			return engine.Message{}, n.err
+		}
+		if p.Retain && !now.Retain() {
+			return engine.Message{}, errs.E(errs.Denied, "retain is not available to this client")
+		}
 	}
 	m := engine.Message{
 		Org: c.id.Owner.Org, Topic: n.name, Payload: p.Payload, Properties: p.Carried,
