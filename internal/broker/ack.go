@@ -129,7 +129,7 @@ func (c *conn) replyFailed(r *reply, err error) {
 	c.noteRefusal(err)
 	if r.typ == 0 {
 		c.b.metrics.publishRefused[errs.CodeOf(err)].Add(1)
-		c.logRefusal("message is lost", err)
+		c.logRefusal("message is lost", r.code, err)
 		if errors.Is(err, engine.ErrLost) {
 			c.end(endingOf(err))
 		}
@@ -142,7 +142,7 @@ func (c *conn) replyFailed(r *reply, err error) {
 	}
 	if r.typ == mqtt.PUBACK || r.typ == mqtt.PUBREC {
 		c.b.metrics.publishRefused[errs.CodeOf(err)].Add(1)
-		c.logRefusal("publish refused", err)
+		c.logRefusal("publish refused", r.code, err)
 	}
 }
 

@@ -217,14 +217,14 @@ func publishName(grant *auth.Grant, limits *quota.Limits, s string) (topic.Name,
 	return n, grant.Allow(auth.Publish, n)
 }
 
-// logRefusal logs why a message of this client went nowhere, once a second at
-// most: a client must not be able to fill the disk with the log. The metrics
-// count all of them.
-func (c *conn) logRefusal(what string, err error) {
+// logRefusal logs why a message or a subscription of this client was refused,
+// once a second at most: a client must not be able to fill the disk with the
+// log. The metrics count all of them.
+func (c *conn) logRefusal(what string, code mqtt.ReasonCode, err error, more ...any) {
 	now, last := time.Now().Unix(), c.refusalLogged.Load()
 	if now == last || !c.refusalLogged.CompareAndSwap(last, now) {
 		c.refusalsUnlogged.Add(1)
 		return
 	}
-	c.log.Info(what, "code", fmt.Sprintf("0x%02X", byte(publishCode(err))), "err", err, "more_before", c.refusalsUnlogged.Swap(0))
+	c.log.Info(what, append(more, "code", fmt.Sprintf("0x%02X", byte(code)), "err", err, "more_before", c.refusalsUnlogged.Swap(0))...)
 }

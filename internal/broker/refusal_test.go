@@ -2,12 +2,17 @@ package broker
 
 import (
 	"bytes"
+	"context"
+	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/mqtt"
 )
 
 // A client whose messages are refused does not fill the log.
@@ -16,11 +21,54 @@ func TestRefusalsInLog(t *testing.T) {
 		var log bytes.Buffer
 		c := &conn{log: slog.New(slog.NewTextHandler(&log, nil))}
 		for range 10_000 {
-			c.logRefusal("publish refused", errs.E(errs.Denied, "not yours"))
+			c.logRefusal("publish refused", mqtt.NotAuthorized, errs.E(errs.Denied, "not yours"))
 			time.Sleep(time.Millisecond)
 		}
 		if n := bytes.Count(log.Bytes(), []byte("not yours")); n != 10 {
 			t.Errorf("%d lines in ten seconds", n)
+		}
+	})
+}
+
+// counted counts the log's records by what they say.
+type counted struct {
+	slog.Handler
+	what string
+	n    *atomic.Int64
+}
+
+func (h counted) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == h.what {
+		h.n.Add(1)
+	}
+	return nil
+}
+func (h counted) WithAttrs([]slog.Attr) slog.Handler       { return h }
+func (h counted) Enabled(context.Context, slog.Level) bool { return true }
+
+// However many subscriptions are refused, the log says so once a second.
+func TestRefusedFiltersDoNotFillTheLog(t *testing.T) {
+	n := new(atomic.Int64)
+	log := slog.New(counted{slog.DiscardHandler, "subscription refused", n})
+	bubble(t, func(c *Config) { c.Log = log }, func(t *testing.T, w *world) {
+		w.dir.add(testOrg, "none", func(s *auth.Spec) { s.Rules = nil })
+		c := w.connect(mqtt.V5, "c", func(p *mqtt.Connect) { as(p, testOrg, "none") })
+		p := &mqtt.Subscribe{PacketID: 1}
+		for i := range 1000 {
+			p.Subscriptions = append(p.Subscriptions, mqtt.Subscription{Filter: fmt.Sprint("f/", i)})
+		}
+		c.send(p)
+		if ack := expect[*mqtt.Suback](c); ack.Codes[999] != mqtt.NotAuthorized {
+			t.Errorf("codes %v", ack.Codes[999])
+		}
+		if got := n.Load(); got != 1 {
+			t.Errorf("%d lines in the log", got)
+		}
+		time.Sleep(time.Second)
+		c.send(p)
+		expect[*mqtt.Suback](c)
+		if got := n.Load(); got != 2 {
+			t.Errorf("%d lines in the log after a second", got)
 		}
 	})
 }

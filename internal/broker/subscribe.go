@@ -191,7 +191,7 @@ func (c *conn) refuseFilter(filter string, err error, i int, ack *mqtt.Suback) {
 	}
 	c.b.metrics.subscribeRefused.Add(1)
 	c.noteRefusal(err)
-	c.log.Info("subscription refused", "topic", filter, "code", ack.Codes[i].String(), "err", err)
+	c.logRefusal("subscription refused", ack.Codes[i], err, "topic", filter)
 }
 
 // subscription turns one entry of a SUBSCRIBE into a subscription that the
