@@ -158,7 +158,7 @@ func closingCode(code mqtt.ReasonCode) mqtt.ReasonCode {
 func (c *conn) sendAck(typ mqtt.Type, id uint16, code mqtt.ReasonCode, msg string) {
 	a := mqtt.Ack{Type: typ, PacketID: id, Code: code}
 	if msg != "" && c.problemInfo {
-		a.ReasonString = mqtt.Some(msg) // [MQTT-3.1.2-29]
+		a.ReasonString = reason(msg) // [MQTT-3.1.2-29]
 	}
 	c.send(&a)
 }

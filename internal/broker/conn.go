@@ -255,7 +255,7 @@ func (c *conn) endLocked(e ending) {
 	if !e.quiet && c.accepted && c.version >= mqtt.V5 {
 		p := &mqtt.Disconnect{Code: e.code}
 		if e.msg != "" {
-			p.Properties.ReasonString = mqtt.Some(e.msg)
+			p.Properties.ReasonString = reason(e.msg)
 		}
 		o.buf, _ = mqtt.AppendWithin(o.take(), p, c.version, c.clientMax)
 	}

@@ -82,7 +82,7 @@ func (c *conn) reject(err error) error {
 			msg = pe.Msg
 		}
 		if msg != "" {
-			ack.Properties.ReasonString = mqtt.Some(msg)
+			ack.Properties.ReasonString = reason(msg)
 		}
 	case malformed, c.version == 0:
 		return errEnded // before MQTT 5 a malformed packet is answered by closing [MQTT-4.8.0-1]

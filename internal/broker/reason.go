@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/engine"
@@ -67,6 +68,18 @@ func subscribeCode(err error) mqtt.ReasonCode {
 		return code
 	}
 	return mqtt.TopicFilterInvalid
+}
+
+// maxReason bounds a reason string. It may repeat a topic, which has up to 65,535
+// bytes, and is sent for each refusal.
+const maxReason = 1024
+
+// reason returns msg as a reason string.
+func reason(msg string) mqtt.Opt[string] {
+	if len(msg) > maxReason {
+		msg = strings.ToValidUTF8(msg[:maxReason], "") + "…" // not half a character [MQTT-1.5.4-1]
+	}
+	return mqtt.Some(msg)
 }
 
 // An ending says why a connection ends.

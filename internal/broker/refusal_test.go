@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -71,4 +72,30 @@ func TestRefusedFiltersDoNotFillTheLog(t *testing.T) {
 			t.Errorf("%d lines in the log after a second", got)
 		}
 	})
+}
+
+// What is said of a refusal is UTF-8 and short, also where it repeats the longest
+// topic there is.
+func TestReasonsAreShort(t *testing.T) {
+	w := start(t, nil)
+	w.dir.add(testOrg, "none", func(s *auth.Spec) { s.Rules = nil })
+	for shift := range 2 {
+		long := strings.Repeat("x", shift) + strings.Repeat("é", 32760)
+		c := w.connect(mqtt.V5, "c", func(p *mqtt.Connect) { as(p, testOrg, "none") })
+		c.send(pub(long, "x", 1, 1))
+		if a := expect[*mqtt.Ack](c); a.Code != mqtt.NotAuthorized || len(a.ReasonString.Or("")) > 2000 || a.ReasonString.Or("") == "" {
+			t.Errorf("%v with %d bytes", a.Code, len(a.ReasonString.Or("")))
+		}
+		c.send(&mqtt.Subscribe{PacketID: 1, Subscriptions: []mqtt.Subscription{{Filter: long}}})
+		if a := expect[*mqtt.Suback](c); a.Codes[0] != mqtt.NotAuthorized || len(a.ReasonString.Or("")) > 2000 {
+			t.Errorf("%v with %d bytes", a.Codes, len(a.ReasonString.Or("")))
+		}
+		_, ack := w.try(hello(mqtt.V5, "d", func(p *mqtt.Connect) {
+			as(p, testOrg, "none")
+			p.Will = &mqtt.Will{Topic: long[:60_000+shift]} // a CONNECT has less room
+		}))
+		if ack.Code != mqtt.NotAuthorized || len(ack.Properties.ReasonString.Or("")) > 2000 {
+			t.Errorf("%v with %d bytes", ack.Code, len(ack.Properties.ReasonString.Or("")))
+		}
+	}
 }

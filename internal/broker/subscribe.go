@@ -187,7 +187,7 @@ func retainedWhen(handling byte) engine.RetainedWhen {
 func (c *conn) refuseFilter(filter string, err error, i int, ack *mqtt.Suback) {
 	ack.Codes[i] = subscribeCode(err)
 	if msg := errs.Message(err); msg != "" && c.problemInfo {
-		ack.ReasonString = mqtt.Some(msg)
+		ack.ReasonString = reason(msg)
 	}
 	c.b.metrics.subscribeRefused.Add(1)
 	c.noteRefusal(err)
