@@ -65,14 +65,15 @@ type conn struct {
 	until  *time.Timer                  // for the end of the credential
 
 	// Used by the reader only.
-	in       inbuf
-	pub      mqtt.Publish
-	ack      mqtt.Ack
-	aliases  map[uint16]string
-	names    map[string]named
-	namesFor *auth.Grant
-	messages quota.Bucket
-	bytes    quota.Bucket
+	in         inbuf
+	pub        mqtt.Publish
+	ack        mqtt.Ack
+	aliases    map[uint16]string
+	names      map[string]named // what is known of some, for the grant and under the limits
+	namesFor   *auth.Grant
+	namesUnder *quota.Limits
+	messages   quota.Bucket
+	bytes      quota.Bucket
 
 	turn sync.Mutex // a session takes one call at a time, this one at its turn; guards until and subs too
 	subs map[subKey]engine.Subscription

@@ -166,3 +166,19 @@ func BenchmarkLimitsChanged(b *testing.B) {
 		})
 	}
 }
+
+// A limit of levels that changes holds for topics that were used before, too.
+func TestTopicLevelsChange(t *testing.T) {
+	w := start(t, nil)
+	c := w.connect(mqtt.V5, "c", nil)
+	var none quota.Limits
+	for i, step := range []struct {
+		most int64
+		want mqtt.ReasonCode
+	}{{3, mqtt.Success}, {2, mqtt.QuotaExceeded}, {3, mqtt.Success}} {
+		w.dir.setLimits(testOrg, "", none.With(quota.ClientTopicLevels, step.most))
+		w.has("c", quota.ClientTopicLevels, step.most)
+		c.send(pub("a/b/c", "x", 1, uint16(i+1)))
+		c.expectAck(mqtt.PUBACK, uint16(i+1), step.want)
+	}
+}

@@ -185,11 +185,11 @@ func (c *conn) message(grant *auth.Grant, p *mqtt.Publish, size int) (engine.Mes
 }
 
 // resolve returns the organisation's name for a topic name of the client, and
-// whether it may publish there. A grant never changes, so the answer holds as
-// long as the grant does.
+// whether it may publish there. Neither a grant nor limits ever change, so the
+// answer holds as long as they do.
 func (c *conn) resolve(grant *auth.Grant, limits *quota.Limits, name []byte) named {
-	if c.namesFor != grant || len(c.names) >= maxNames {
-		c.names, c.namesFor = map[string]named{}, grant
+	if c.namesFor != grant || c.namesUnder != limits || len(c.names) >= maxNames {
+		c.names, c.namesFor, c.namesUnder = map[string]named{}, grant, limits
 	}
 	if n, ok := c.names[string(name)]; ok {
 		return n
