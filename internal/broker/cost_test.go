@@ -7,12 +7,14 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"github.com/keepmq/keepmq/internal/mqtt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -184,3 +186,39 @@ func (r *recorder) Read([]byte) (int, error)         { return 0, errors.New("nob
 func (r *recorder) Close() error                     { return nil }
 func (r *recorder) SetDeadline(time.Time) error      { return nil }
 func (r *recorder) SetWriteDeadline(time.Time) error { return nil }
+
+// The topics that a connection remembers cost little, however long they are.
+func TestLongTopicsAreNotRemembered(t *testing.T) {
+	w := start(t, nil)
+	sub := w.connect(mqtt.V5, "sub", func(p *mqtt.Connect) {
+		as(p, testOrg, "v")
+		p.Properties.TopicAliasMaximum = mqtt.Some[uint16](32)
+	})
+	sub.sub("#", 0)
+	c := w.connect(mqtt.V5, "c", nil)
+	for i := range 40 {
+		name := fmt.Sprint(i, strings.Repeat("x", 60_000))
+		c.publish(name, "x")
+		sub.receive(name, "x")
+	}
+	held := 0
+	w.b.mu.Lock()
+	conns := map[string]*conn{}
+	for id, k := range w.b.sessions {
+		conns[id.Client] = k
+	}
+	w.b.mu.Unlock()
+	sub.bye()
+	c.bye()
+	<-conns["c"].over
+	<-conns["sub"].over
+	for name := range conns["c"].names {
+		held += len(name)
+	}
+	for name := range conns["sub"].out.topics {
+		held += len(name)
+	}
+	if held > 64<<10 {
+		t.Errorf("%d bytes of topics are kept", held)
+	}
+}

@@ -144,7 +144,7 @@ func (c *conn) writeLocked(m *engine.Message, d *engine.Delivery, id uint16, dup
 		c.b.metrics.dropLarge.Add(1) // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
 		return false
 	}
-	if c.aliasMax > 0 {
+	if c.aliasMax > 0 && len(s.Topic) <= maxName {
 		c.aliasLocked(&s, &p)
 	}
 	c.out.buf = mqtt.AppendPublish(c.out.take(), c.version, &s, &p)

@@ -18,8 +18,11 @@ type named struct {
 	err  error // it may not publish there
 }
 
-// maxNames bounds the names that a connection remembers.
-const maxNames = 64
+// The bounds of the names that a connection remembers.
+const (
+	maxNames = 64
+	maxName  = 1 << 10 // bytes of one: longer ones are looked at every time
+)
 
 // publish serves PUBLISH: resolve, authorise, charge the quota, store,
 // acknowledge, and never in another order.
@@ -197,7 +200,9 @@ func (c *conn) resolve(grant *auth.Grant, limits *quota.Limits, name []byte) nam
 	var n named
 	s := string(name)
 	n.name, n.err = publishName(grant, limits, s)
-	c.names[s] = n
+	if len(s) <= maxName {
+		c.names[s] = n
+	}
 	return n
 }
 
