@@ -336,3 +336,49 @@ func TestWillRefusedByLimit(t *testing.T) {
 		t.Errorf("event %+v", ev)
 	}
 }
+
+// What a client repeats, or sends for nothing, counts as requests do.
+func TestRepetitionsAreSlowed(t *testing.T) {
+	for name, send := range map[string]func(i int) mqtt.Packet{
+		"QoS 2 again":     func(int) mqtt.Packet { p := pub("a", "x", 2, 1); p.Dup = true; return p },
+		"unknown PUBACK":  func(i int) mqtt.Packet { return &mqtt.Ack{Type: mqtt.PUBACK, PacketID: uint16(i + 1)} },
+		"unknown PUBREC":  func(i int) mqtt.Packet { return &mqtt.Ack{Type: mqtt.PUBREC, PacketID: uint16(i + 1)} },
+		"unknown PUBREL":  func(i int) mqtt.Packet { return &mqtt.Ack{Type: mqtt.PUBREL, PacketID: uint16(i + 1)} },
+		"unknown PUBCOMP": func(i int) mqtt.Packet { return &mqtt.Ack{Type: mqtt.PUBCOMP, PacketID: uint16(i + 1)} },
+		"PUBREC again":    func(int) mqtt.Packet { return &mqtt.Ack{Type: mqtt.PUBREC, PacketID: 1} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			limitedBubble(t, quota.Limits{}.With(quota.ClientMessageRate, 20), func(t *testing.T, w *world, _ *quota.Log) {
+				c := w.connect(mqtt.V5, "c", nil)
+				switch name {
+				case "QoS 2 again":
+					c.send(pub("a", "x", 2, 1))
+					c.expectAck(mqtt.PUBREC, 1, mqtt.Success)
+				case "PUBREC again":
+					p := w.connect(mqtt.V5, "p", func(p *mqtt.Connect) { as(p, testOrg, "v") })
+					c.sub("b", 2)
+					p.send(pub("b", "x", 2, 1))
+					c.receive("b", "x")
+				}
+				time.Sleep(10 * time.Second) // what came before is forgotten
+				began := time.Now()
+				for i := range 49 {
+					c.send(send(i))
+				}
+				c.send(&mqtt.Pingreq{})
+				for {
+					p, err := c.packet()
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, last := p.(*mqtt.Pingresp); last {
+						break
+					}
+				}
+				if d := time.Since(began); d < 400*time.Millisecond { // 10 are over the burst of 40; the first may be due
+					t.Errorf("50 packets took %v", d)
+				}
+			})
+		})
+	}
+}

@@ -53,6 +53,11 @@ func (c *conn) publish(h mqtt.Header, body []byte) error {
 	if err != nil {
 		return err
 	}
+	if again {
+		if err := c.slow(1); err != nil {
+			return err
+		}
+	}
 	c.b.metrics.in[p.QoS].Add(1)
 	r := c.expect(replyTo[p.QoS], p.PacketID, len(p.Payload))
 	if again {
