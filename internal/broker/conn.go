@@ -328,6 +328,9 @@ func stopTimer(t *time.Timer) {
 func (c *conn) keepAliveExpired() {
 	limit := c.keepAlive + c.keepAlive/2 // [MQTT-3.1.2-22]
 	since := c.heard.Load()
+	if c.ctx.Err() != nil {
+		return // it ends, and nobody would stop the timer again
+	}
 	if since == 0 {
 		c.alive.Reset(limit)
 		return

@@ -231,3 +231,22 @@ func TestKeepAliveOfDeaf(t *testing.T) {
 		})
 	})
 }
+
+// A keep alive that runs out while the connection ends does not go on for ever.
+func TestKeepAliveEnds(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, w *world) {
+		c := w.connect(mqtt.V5, "c", func(p *mqtt.Connect) { p.KeepAlive = 10 })
+		var k *conn
+		w.b.mu.Lock()
+		for _, k = range w.b.sessions {
+		}
+		w.b.mu.Unlock()
+		c.bye()
+		<-k.over
+		k.heard.Store(0)
+		k.keepAliveExpired() // as if it had been under way
+		if k.alive.Stop() {
+			t.Error("it runs on")
+		}
+	})
+}
