@@ -325,10 +325,8 @@ func TestWillRefusedByLimit(t *testing.T) {
 	w.mem.refuse = quota.Exceeded(quota.OrgRetained, 5)
 	w.mem.mu.Unlock()
 	c.cut()
-	eventually(t, "it is away", func() bool { return w.b.Snapshot().Connected == 0 })
-	if n := w.mem.wills(); n != 0 {
-		t.Errorf("%d wills are kept", n)
-	}
+	eventually(t, "the limit is reached", func() bool { return len(log.Events(string(testOrg))) > 0 })
+	eventually(t, "no will is kept", func() bool { return w.mem.wills() == 0 })
 	if n := w.b.Snapshot().Wills; n != 0 {
 		t.Errorf("%d wills published", n)
 	}
