@@ -187,17 +187,33 @@ func (b *Broker) postMessage(w http.ResponseWriter, r *http.Request, kind string
 	if !application && !gateway {
 		topicName = "iot-2/" + kind + "/" + name + "/fmt/" + format
 	}
+	err = b.postAs(w, r, grant, seen, topicName)
+	if l, value, ok := quota.ExceededBy(err); ok && !errors.Is(err, engine.ErrQueueFull) {
+		b.notePost(grant, l, value, quota.Refused)
+	}
+	return err
+}
+
+// postAs publishes the message of a client that has authenticated.
+func (b *Broker) postAs(w http.ResponseWriter, r *http.Request, grant *auth.Grant, seen uint64, topicName string) error {
 	tenant, group := b.tenantOf(grant.Principal())
 	limits := b.limitsOf(tenant, group, grant)
+	if err := b.slowPost(r, grant, limits); err != nil {
+		return err
+	}
 	n, err := publishName(grant, limits, topicName)
 	if err != nil {
 		return err
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limits.Get(quota.ClientPayload)))
+	most := limits.Get(quota.ClientPayload)
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
+	if errors.As(err, new(*http.MaxBytesError)) {
+		b.notePost(grant, quota.ClientPayload, most, quota.Refused)
+	}
 	if err != nil {
 		return errs.Wrap(errs.Invalid, err, "the message cannot be read")
 	}
-	if err := b.chargePost(r.Context(), grant.Principal(), tenant, group, limits, len(body)); err != nil {
+	if err := b.chargePost(r, grant, tenant, group, limits, len(body)); err != nil {
 		return err
 	}
 	// Body and turn may have been long in coming: what the client may do now decides.

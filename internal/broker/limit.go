@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -307,27 +308,43 @@ func (c *conn) pause(d time.Duration) error {
 	}
 }
 
-// chargePost is charge for a message over HTTP, which has no connection of its own.
-func (b *Broker) chargePost(ctx context.Context, p auth.Principal, t *tenant, g *group, limits *quota.Limits, size int) error {
-	tolls := []toll{{&t.shared.messages, quota.OrgMessageRate, 1}, {&t.shared.bytes, quota.OrgByteRate, int64(size)}}
+// chargePost is charge for a message over HTTP, which slowPost has counted.
+func (b *Broker) chargePost(r *http.Request, grant *auth.Grant, t *tenant, g *group, limits *quota.Limits, size int) error {
+	tolls := []toll{{&peerOf(r).bytes, quota.ClientByteRate, int64(size)},
+		{&t.shared.messages, quota.OrgMessageRate, 1}, {&t.shared.bytes, quota.OrgByteRate, int64(size)}}
 	if g != nil {
 		tolls = append(tolls, toll{&g.messages, quota.TypeMessageRate, 1}, toll{&g.bytes, quota.TypeByteRate, int64(size)})
 	}
 	delay, by, err := take(limits, tolls, time.Now())
-	event := quota.Event{Org: string(p.Org), Principal: p.String(), Limit: by, Value: limits.Get(by), Outcome: quota.Delayed}
-	if err != nil {
-		event.Outcome = quota.Refused
-	}
-	if err != nil || delay > 0 {
-		b.cfg.LimitLog.Add(event)
-	}
 	if err != nil || delay == 0 {
 		return err
 	}
-	if !wait(ctx, delay) {
-		return ctx.Err()
+	b.notePost(grant, by, limits.Get(by), quota.Delayed)
+	return pausePost(r, delay)
+}
+
+// slowPost is slow for a message over HTTP, whether it is allowed or not.
+func (b *Broker) slowPost(r *http.Request, grant *auth.Grant, limits *quota.Limits) error {
+	rate := limits.Get(quota.ClientMessageRate)
+	delay, _ := peerOf(r).messages.Take(1, rate, time.Now(), time.Hour)
+	if delay == 0 {
+		return nil
+	}
+	b.notePost(grant, quota.ClientMessageRate, rate, quota.Delayed)
+	return pausePost(r, min(delay, maxPause))
+}
+
+func pausePost(r *http.Request, d time.Duration) error {
+	if !wait(r.Context(), d) {
+		return r.Context().Err()
 	}
 	return nil
+}
+
+// notePost is noteLimit for a message over HTTP.
+func (b *Broker) notePost(grant *auth.Grant, l quota.Limit, value int64, o quota.Outcome) {
+	p := grant.Principal()
+	b.cfg.LimitLog.Add(quota.Event{Org: string(p.Org), Principal: p.String(), Limit: l, Value: value, Outcome: o})
 }
 
 // noteLimit lets the owner of the client see that it reached a limit.

@@ -15,6 +15,7 @@ import (
 	"github.com/keepmq/keepmq/internal/door"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/quota"
 )
 
 // harden returns base with what the broker insists on: TLS 1.2 or better, and
@@ -54,6 +55,8 @@ type peer struct {
 	deadline time.Time // for CONNECT
 	closed   sync.Once
 	claimed  bool // it belongs to a conn or to an HTTP request; guarded by b.mu
+
+	messages, bytes quota.Bucket // what came over HTTP; a conn has its own
 }
 
 func (p *peer) Read(dst []byte) (int, error) {

@@ -1,13 +1,17 @@
 package broker
 
 import (
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/quota"
 )
 
 // poster lets an application with the API key a-abc123-key post over HTTP.
@@ -85,4 +89,52 @@ func TestExpiredWhilePosting(t *testing.T) {
 		}
 		sub.silent()
 	})
+}
+
+// Over HTTP a client is slowed down as on a connection of MQTT, whether its
+// messages are allowed or not, and its owner sees what limits it reached.
+func TestPostLimits(t *testing.T) {
+	for name, tt := range map[string]struct {
+		limits  quota.Limits
+		rules   []auth.Rule
+		limit   quota.Limit
+		outcome quota.Outcome
+		status  int
+	}{
+		"rate":    {quota.Limits{}.With(quota.ClientMessageRate, 20), all(), quota.ClientMessageRate, quota.Delayed, 200},
+		"denied":  {quota.Limits{}.With(quota.ClientMessageRate, 20), nil, quota.ClientMessageRate, quota.Delayed, 403},
+		"levels":  {quota.Limits{}.With(quota.ClientTopicLevels, 3).With(quota.ClientMessageRate, 20), all(), quota.ClientTopicLevels, quota.Refused, 429},
+		"payload": {quota.Limits{}.With(quota.ClientPayload, 1).With(quota.ClientMessageRate, 20), all(), quota.ClientPayload, quota.Refused, 413},
+	} {
+		t.Run(name, func(t *testing.T) {
+			limitedBubble(t, tt.limits, func(t *testing.T, w *world, log *quota.Log) {
+				w.dir.poster()
+				w.dir.quietly("a-abc123-key", func(u *user) { u.spec.Rules = tt.rules })
+				web := w.web()
+				web.Transport.(*http.Transport).DisableKeepAlives = false
+				began := time.Now()
+				for range 50 {
+					r, err := http.NewRequest("POST", "https://"+w.addr+"/api/v0002/application/types/t/devices/d/events/e", strings.NewReader("{}"))
+					if err != nil {
+						t.Fatal(err)
+					}
+					r.Header.Set("Content-Type", "application/json")
+					r.SetBasicAuth("a-abc123-key", "token")
+					res, err := web.Do(r)
+					if err != nil {
+						t.Fatal(err)
+					}
+					_, _ = io.Copy(io.Discard, res.Body) // or the connection is not used again
+					res.Body.Close()
+					if res.StatusCode != tt.status {
+						t.Fatalf("status %d", res.StatusCode)
+					}
+				}
+				if d := time.Since(began); name != "payload" && d < 400*time.Millisecond {
+					t.Errorf("50 requests took %v", d)
+				}
+				event(t, log, testOrg, tt.limit, tt.outcome)
+			})
+		})
+	}
 }
