@@ -62,12 +62,13 @@ func TestRevocationSkippedOnWebSocket(t *testing.T) {
 		var list struct{ Items []struct{ Serial string } }
 		s.api.Call(http.MethodGet, at+"/certificates", nil, &list)
 		id := "d:" + s.ours.id + ":sensor:" + name
+		deadline := time.Now().Add(patience) // before that of the connection
 		live, ok := s.overWebSocket(t, cert, id)
 		if !ok {
 			t.Fatal("the certificate is refused before its end")
 		}
 		end(at, list.Items[0].Serial)
-		for { // it ends, and its reader would fail at the deadline if it did not
+		for {
 			p, err := live.Packet(mqtt.V5)
 			if err != nil {
 				break
@@ -75,6 +76,9 @@ func TestRevocationSkippedOnWebSocket(t *testing.T) {
 			if d, ok := p.(*mqtt.Disconnect); ok && !d.Code.IsError() {
 				t.Errorf("%s: %v", name, d.Code)
 			}
+		}
+		if !time.Now().Before(deadline) {
+			t.Errorf("%s: the connection over WebSocket goes on", name)
 		}
 		if _, ok := s.overWebSocket(t, cert, id); ok {
 			t.Errorf("%s: the certificate connects over WebSocket", name)
