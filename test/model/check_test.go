@@ -291,10 +291,8 @@ func (w *world) inOrder(c *conn, e *entry) {
 			switch {
 			case w.unfit(c, o):
 				c.s.giveUp(o)
-			case o.must:
+			case o.must && !e.doubt: // a power cut may bring back what came before it
 				w.failf("%v: %v comes before %v, which has to be sent again", c, e, o)
-			default:
-				c.s.drop(o)
 			}
 			continue
 		}
