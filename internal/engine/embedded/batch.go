@@ -16,22 +16,43 @@ type batch struct {
 	orgs      []*org     // whose retained messages are to be counted
 	woken     []*session
 	ended     []*session // whose queues are garbage when it is durable
-	bytes     int
-	expiry    int64 // the earliest in it, in milliseconds; 0: none
+	charges   []charge   // what it has of the pool, of each organisation once
+	expiry    int64      // the earliest in it, in milliseconds; 0: none
 }
 
 func (b *batch) empty() bool {
-	return len(b.finishers) == 0 && (b.writes == nil || b.writes.Empty()) && len(b.dirty) == 0 && b.bytes == 0
+	return len(b.finishers) == 0 && (b.writes == nil || b.writes.Empty()) && len(b.dirty) == 0 && len(b.charges) == 0
 }
 
 func (b *batch) reset() {
 	clear(b.dirty)
 	clear(b.orgs)
 	clear(b.ended)
-	*b = batch{finishers: b.finishers[:0], dirty: b.dirty[:0], orgs: b.orgs[:0], woken: b.woken[:0], ended: b.ended[:0]}
+	clear(b.charges)
+	*b = batch{
+		finishers: b.finishers[:0], dirty: b.dirty[:0], orgs: b.orgs[:0], woken: b.woken[:0], ended: b.ended[:0],
+		charges: b.charges[:0],
+	}
 	if cap(b.finishers) > 1<<16 {
 		b.finishers = nil
 	}
+}
+
+// A charge is what an organisation has of the pool.
+type charge struct {
+	o *org
+	n int
+}
+
+// charge notes that n bytes of an organisation are finished with the batch. It
+// is for the batch being built only.
+func (b *batch) charge(o *org, n int) {
+	if i := o.charge; i < len(b.charges) && b.charges[i].o == o {
+		b.charges[i].n += n
+		return
+	}
+	o.charge = len(b.charges)
+	b.charges = append(b.charges, charge{o, n})
 }
 
 func (b *batch) set(key, value []byte) {

@@ -85,6 +85,37 @@ func BenchmarkKeep(b *testing.B) {
 	}
 }
 
+// QoS 1 of one organisation, when more would wait than may.
+func BenchmarkKeepCrowded(b *testing.B) {
+	for _, pending := range []int{8 << 10, 64 << 10} {
+		b.Run(fmt.Sprint(pending), func(b *testing.B) {
+			o := onDisk(b.TempDir())
+			o.Limits.Queue, o.Limits.QueueBytes, o.Limits.Pending = 1<<30, 1<<40, pending
+			e := open(b, o)
+			s := claim(b, e, "kept", time.Hour, &quiet{})
+			subscribe(b, s, "t/#", 1)
+			if err := s.Close(context.Background(), engine.Close{Expiry: time.Hour}); err != nil {
+				b.Fatal(err)
+			}
+			m := msg(b, "t/x", "", 1)
+			m.Payload = make([]byte, 100)
+			b.ReportAllocs()
+			together(b, func(_ int, done func()) {
+				e.Publish(context.Background(), m, func(err error) {
+					if err != nil {
+						b.Error(err)
+					}
+					done()
+				})
+			})
+			b.StopTimer()
+			if err := e.Close(); err != nil {
+				b.Error(err)
+			}
+		})
+	}
+}
+
 // The floor: the same batching into a file that is only appended to.
 func BenchmarkAppendOnly(b *testing.B) {
 	for _, size := range []int{100, 1000} {

@@ -134,3 +134,21 @@ func SessionRecord1(record []byte) []byte {
 	b[0] = 1
 	return b[:len(b)-1]
 }
+
+// Waiting tells what waits to be committed, or "" if nothing does and nothing is
+// counted that does not.
+func (e *Engine) Waiting() (found string) {
+	l := e.loop
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pool.bytes != 0 || len(l.pool.lines) != 0 {
+		return fmt.Sprintf("%d bytes wait, and %d organisations", l.pool.bytes, len(l.pool.lines))
+	}
+	e.orgs.Range(func(id, v any) bool {
+		if ln := v.(*org).line; ln.held != 0 || ln.first != nil || ln.last != nil {
+			found = fmt.Sprintf("organisation %s: %+v", id, ln)
+		}
+		return found == ""
+	})
+	return found
+}

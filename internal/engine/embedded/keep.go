@@ -9,7 +9,7 @@ import (
 // run keeps a publication: it numbers its entries and writes all of it into the
 // batch being built.
 func (p *publication) run(l *loop) {
-	l.building.bytes += p.cost
+	l.building.charge(p.o, p.cost)
 	switch {
 	case l.failed() != nil:
 		p.refuse(l, l.failed())

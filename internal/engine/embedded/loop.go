@@ -4,9 +4,6 @@ import (
 	"context"
 	"sync"
 	"time"
-
-	"github.com/keepmq/keepmq/internal/engine"
-	"github.com/keepmq/keepmq/internal/errs"
 )
 
 // An op is something the loop does. It changes what is in memory at once, adds
@@ -31,8 +28,7 @@ type loop struct {
 
 	mu     sync.Mutex // guards what follows
 	queue  []op
-	bytes  int           // of publications that are not finished
-	space  chan struct{} // closed when bytes went down
+	pool   pool
 	closed bool
 
 	// Of the goroutine.
@@ -53,7 +49,7 @@ type loop struct {
 func newLoop(e *Engine) *loop {
 	l := &loop{
 		e: e, writer: newWriter(e), done: make(chan struct{}),
-		wake: make(chan struct{}, 1), space: make(chan struct{}),
+		wake: make(chan struct{}, 1),
 	}
 	l.refs.init(e)
 	l.begin()
@@ -89,48 +85,6 @@ func (l *loop) enqueue(o op) bool {
 		}
 	}
 	return true
-}
-
-// admit waits until n more bytes may wait to be committed. This is what slows
-// publishers down to the speed of the disk.
-func (l *loop) admit(ctx context.Context, n int) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for l.bytes > l.e.limits.Pending && !l.closed {
-		space := l.space
-		l.mu.Unlock()
-		var err error
-		select {
-		case <-space:
-		case <-ctx.Done():
-			err = ctx.Err()
-		}
-		l.mu.Lock()
-		if err != nil {
-			return err
-		}
-	}
-	if l.closed {
-		return errClosed()
-	}
-	l.bytes += n
-	return nil
-}
-
-func errClosed() error {
-	return errs.Wrap(errs.Unavailable, engine.ErrClosed, "the server is shutting down")
-}
-
-// readmit gives n bytes back.
-func (l *loop) readmit(n int) {
-	if n == 0 {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.bytes -= n
-	close(l.space)
-	l.space = make(chan struct{})
 }
 
 func (l *loop) main() {
@@ -225,7 +179,7 @@ func (l *loop) complete(err error) {
 		b.woken[i] = nil
 	}
 	l.finishing = nil
-	l.readmit(b.bytes)
+	l.readmitBatch(b)
 	l.refs.committed(b.sequence)
 	if b.expiry != 0 && err == nil {
 		l.e.sweeper.due(b.expiry)
@@ -251,9 +205,9 @@ type stopOp struct{}
 func (*stopOp) run(l *loop) {
 	l.mu.Lock()
 	l.closed = true
-	close(l.space)
-	l.space = make(chan struct{})
+	waiting := l.pool.empty()
 	l.mu.Unlock()
+	waiting.tell(errClosed())
 	l.stopping = true
 	l.letGo()
 }

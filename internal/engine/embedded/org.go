@@ -29,7 +29,9 @@ type org struct {
 	groups   map[groupName]*group
 	wills    map[engine.SessionID]will
 	dirty    bool // what it retains is to be counted with the batch
+	charge   int  // its place in the charges of the batch being built, if it has one
 
+	line     line // guarded by loop.mu
 	retained overlay
 }
 

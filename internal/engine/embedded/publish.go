@@ -241,14 +241,17 @@ func (p *publication) prepare(ctx context.Context, m *engine.Message) error {
 	if err := e.health.refusal(); err != nil {
 		return err
 	}
+	if _, err := p.o.seal(ctx); err != nil {
+		return err // asked here as well: a key that is long in coming takes up no room
+	}
 	p.cost = 256 + int(p.size) + 96*(len(p.kept)+len(p.crowded))
-	if err := e.loop.admit(ctx, p.cost); err != nil {
+	if err := e.loop.admit(ctx, p.o, p.cost); err != nil {
 		return err
 	}
 	if len(p.kept)+len(p.crowded) > 0 || p.retains && len(m.Payload) > 0 {
 		s, err := p.o.seal(ctx)
 		if err != nil {
-			e.loop.readmit(p.cost)
+			e.loop.readmit(p.o, p.cost)
 			return err
 		}
 		p.number = e.number()
@@ -259,7 +262,7 @@ func (p *publication) prepare(ctx context.Context, m *engine.Message) error {
 	}
 	if p.retains {
 		if err := p.reserveRetained(ctx, len(m.Payload) > 0); err != nil {
-			e.loop.readmit(p.cost)
+			e.loop.readmit(p.o, p.cost)
 			return err
 		}
 	}
@@ -316,7 +319,7 @@ func (p *publication) send() {
 	switch {
 	case !ok:
 		p.unreserve()
-		l.readmit(p.cost)
+		l.readmit(p.o, p.cost)
 		tell(done, errClosed())
 	case !wait:
 		tell(done, nil)

@@ -106,8 +106,9 @@ func (d *decision) send(ctx context.Context) error {
 	if len(d.names) == 0 {
 		return nil
 	}
-	l := d.scan.h.s.o.e.loop
-	if err := l.admit(ctx, d.cost); err != nil {
+	o := d.scan.h.s.o
+	l := o.e.loop
+	if err := l.admit(ctx, o, d.cost); err != nil {
 		return err
 	}
 	op := *d
@@ -115,13 +116,13 @@ func (d *decision) send(ctx context.Context) error {
 	*d = decision{scan: d.scan, early: d.early}
 	err := l.do(ctx, &op, op.waiter)
 	if errors.Is(err, engine.ErrClosed) {
-		l.readmit(op.cost) // no matter if it ran after all: no one is admitted any more
+		l.readmit(o, op.cost) // no matter if it ran after all: no one is admitted any more
 	}
 	return err
 }
 
 func (d *decision) run(l *loop) {
-	l.building.bytes += d.cost
+	l.building.charge(d.scan.h.s.o, d.cost)
 	c := d.scan
 	for i, name := range d.names {
 		if !c.decided(name) {
