@@ -239,17 +239,17 @@ func (h *handle) take(o engine.Offset, release bool) (meta, bool) {
 	return m, true
 }
 
-// A removal removes an entry that was acknowledged or has expired. Nobody waits
-// for it.
+// A removal removes an entry that was acknowledged, or that Read passed over
+// because it had expired and was never sent. Nobody waits for it.
 type removal struct {
 	s      *session
-	h      *handle // nil: it expired
+	h      *handle // nil: it was passed over
 	offset engine.Offset
 	meta   meta
 }
 
 func (r *removal) run(l *loop) {
-	if r.h != nil && !r.h.held() || r.h == nil && r.s.isSent(r.offset) {
+	if r.h != nil && !r.h.held() {
 		return
 	}
 	l.remove(r.s, r.offset, r.meta)

@@ -19,6 +19,7 @@ func TestTime(t *testing.T, newStore func(t *testing.T) Store) {
 	}{
 		{"MessageExpiry", testMessageExpiry},
 		{"MessageExpirySwept", testMessageExpirySwept},
+		{"MessageExpiryPassedOver", testMessageExpiryPassedOver},
 		{"MessageExpirySent", testMessageExpirySent},
 		{"MessageExpiryKept", testMessageExpiryKept},
 		{"MessageExpiryShared", testMessageExpiryShared},
@@ -91,6 +92,25 @@ func testMessageExpirySwept(t *testing.T, s Store) {
 	s.Crash(t)
 	e = s.Open(t)
 	claim(t, e, sid("a", "1"), time.Hour).wantRead("there is room")
+}
+
+// What a reader passes over because it has expired goes too, although the reader
+// is sent what came after it.
+func testMessageExpiryPassedOver(t *testing.T, s Store) {
+	e := s.Open(t)
+	c := claim(t, e, sid("a", "c"), time.Hour)
+	c.subscribe("t", 1)
+	for i := range 50 { // who is first at that moment, the reader or the sweeper, changes
+		publish(t, e, "a", "t", fmt.Sprint(i), 1, in(10*time.Second))
+		publish(t, e, "a", "t", fmt.Sprint("ever", i), 1)
+		time.Sleep(10 * time.Second)
+		c.wantRead(fmt.Sprint("ever", i))
+	}
+	time.Sleep(time.Minute)
+	synctest.Wait()
+	if n := queued(t, e).Queued; n != 50 {
+		t.Errorf("%d queued, want those that do not expire", n)
+	}
 }
 
 // A message on its way may be completed after it has expired: the client may
