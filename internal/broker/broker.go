@@ -56,8 +56,9 @@ type Config struct {
 	ResponseTopic string
 }
 
-// preConnect bounds the bytes of a CONNECT, which come from a stranger.
-const preConnect = 64 << 10
+// preConnect bounds the bytes of a CONNECT, which come from a stranger: a will of
+// the largest size fits. Memory follows what arrives, not what is announced.
+const preConnect = 128 << 10
 
 // A Broker serves MQTT. Make one with New.
 type Broker struct {

@@ -27,7 +27,7 @@ var table5Connect = []statement{
 	shown("3.1.2-4", "Clean Start 1 discards the session that exists and begins a new one.", "TestCleanStart"),
 	shown("3.1.2-5", "Clean Start 0 goes on with the session that exists.", "TestSessionGoesOn"),
 	shown("3.1.2-6", "Clean Start 0 begins a new session when there is none.", "TestSessionGoesOn"),
-	shown("3.1.2-7", "With the Will Flag the server keeps a will with the session.", "TestWillIsPublished"),
+	shown("3.1.2-7", "With the Will Flag the server keeps a will with the session.", "TestWillIsPublished", "TestLargestWill"),
 	shown("3.1.2-8", "The will is published after the connection has closed and its delay is over or the session has ended, unless it was deleted by a normal DISCONNECT or a new connection came first.",
 		"TestWillIsPublished", "TestNoWillAfterDisconnect", "TestWillAfterDisconnectWithWill", "TestWillDelay", "internal/broker.TestWillDelayTime"),
 	shown("3.1.2-9", "With the Will Flag the payload has will properties, will topic and will payload.", "TestConnectPayload"),

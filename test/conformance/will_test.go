@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"bytes"
 	"slices"
 	"testing"
 
@@ -259,6 +260,20 @@ func TestRetainedWillWhereNothingIsRetained(t *testing.T) {
 		p.Will.Retain = false
 		if q := t.connectAs(p).ack.Properties; q.RetainAvailable.Or(true) {
 			t.Error("CONNACK does not say that nothing is retained")
+		}
+	})
+}
+
+// A will may be as large as its length can say.
+func TestLargestWill(t *testing.T) {
+	both(t, func(t *trial) {
+		sub := t.connect()
+		sub.subscribe(1, t.topic("will"))
+		payload := bytes.Repeat([]byte{0, 0xff, 'x'}, mqtt.MaxString/3)
+		c := t.connect(func(p *mqtt.Connect) { p.Will = &mqtt.Will{Topic: t.topic("will"), Payload: payload, QoS: 1} })
+		c.cut()
+		if got := sub.take(); !bytes.Equal(got.Payload, payload) {
+			t.Errorf("%d bytes of %d came", len(got.Payload), len(payload))
 		}
 	})
 }
