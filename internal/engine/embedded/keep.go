@@ -47,6 +47,9 @@ func (p *publication) run(l *loop) {
 func (p *publication) refuse(l *loop, err error) {
 	p.unreserve()
 	p.refused = true
+	if p.packetID != 0 {
+		p.from.refused.add(p.packetID) // before its publisher hears of it
+	}
 	l.after(&refusal{p, err})
 }
 

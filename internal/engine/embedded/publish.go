@@ -68,7 +68,12 @@ func (h *handle) Publish(ctx context.Context, m *engine.Message, packetID uint16
 	}
 }
 
+// recorded reports whether the message with a packet identifier was received
+// before. One that was refused was not: what has its identifier now is another.
 func (h *handle) recorded(packetID uint16) bool {
+	for _, id := range h.refused.take() {
+		delete(h.received, id)
+	}
 	_, ok := h.received[packetID]
 	return ok
 }

@@ -142,6 +142,36 @@ type handle struct {
 	received map[uint16]struct{}
 	matches  map[string]*match
 	last     *match
+
+	refused refusedIDs
+}
+
+// refusedIDs are packet identifiers that the loop refused messages with, and
+// that the goroutine that publishes takes for received still.
+type refusedIDs struct {
+	some atomic.Bool
+	mu   sync.Mutex // guards ids
+	ids  []uint16
+}
+
+func (r *refusedIDs) add(id uint16) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ids = append(r.ids, id)
+	r.some.Store(true)
+}
+
+// take returns the identifiers, and forgets them.
+func (r *refusedIDs) take() []uint16 {
+	if !r.some.Load() {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ids := r.ids
+	r.ids = nil
+	r.some.Store(false)
+	return ids
 }
 
 var _ engine.Session = (*handle)(nil)
