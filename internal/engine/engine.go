@@ -35,7 +35,8 @@ var ErrQueueFull = errors.New("the queue of a session is full")
 // ErrTakenOver is what Lost says when another Claim has taken the session.
 var ErrTakenOver = fmt.Errorf("taken over: %w", ErrLost)
 
-// ErrDropped is what Lost says when Drop ended the session.
+// ErrDropped is what Lost says when Drop ended the session, and Publish when it came
+// between.
 var ErrDropped = fmt.Errorf("dropped: %w", ErrLost)
 
 // ErrEnded is what Lost says when the session has ended because a message found
@@ -209,6 +210,7 @@ type Engine interface {
 
 	// Drop ends every session of owner, or of its organisation if its kind is
 	// AnyKind, with queues, subscriptions and wills. Holders are told by Lost.
+	// What an organisation has under way is refused with ErrDropped.
 	Drop(ctx context.Context, owner auth.Principal) error
 
 	// Limit sets what an organisation may have: those limits of quota that are of

@@ -54,9 +54,9 @@ func (d *drop) all(l *loop) {
 		l.building.deletePrefix(orgKey(nil, kind, d.o.id))
 	}
 	l.refs.forget(d.o.id)
-	d.o.drops.Add(1)
-	l.dropRetained(d.o)
 	d.o.sealer.Store(nil) // the key may be gone
+	d.o.drops.Add(1)      // after that, for who sees the new number seals with a new key
+	l.dropRetained(d.o)
 }
 
 func (d *drop) finish(l *loop, err error) {

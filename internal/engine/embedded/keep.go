@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/keepmq/keepmq/internal/engine"
+	"github.com/keepmq/keepmq/internal/errs"
 )
 
 // run keeps a publication: it numbers its entries and writes all of it into the
@@ -17,6 +18,10 @@ func (p *publication) run(l *loop) {
 	case p.from != nil && !p.from.held():
 		// Whoever sent it was taken over or dropped in the meantime.
 		p.refuse(l, engine.ErrLost)
+		return
+	case p.sealed != nil && p.drops != p.o.drops.Load():
+		// What it was sealed with may be gone.
+		p.refuse(l, errs.Wrap(errs.NotFound, engine.ErrDropped, "the organisation was deleted"))
 		return
 	}
 	if err := p.crowd(l); err != nil {

@@ -3,6 +3,7 @@ package embedded_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -96,5 +97,45 @@ func TestRefusedLate(t *testing.T) {
 	}
 	if st, err := e.Stats(ctx, "a"); err != nil || st.Queued != 3 {
 		t.Errorf("stats %+v, %v", st, err)
+	}
+}
+
+// What was under way when its organisation was dropped is sealed with a key that
+// is gone: it is not kept.
+func TestDropUnderWay(t *testing.T) {
+	ctx := context.Background()
+	mem := vfs.NewMem()
+	g := newGate()
+	e := open(t, g.options(mem))
+	m := msg(t, "t", "stop", 1)
+	m.Retain = true
+	got := make(chan error, 1)
+	go e.Publish(ctx, m, func(err error) { got <- err })
+	<-g.stopped
+	if err := e.Drop(ctx, auth.Principal{Org: "a", Kind: auth.AnyKind}); err != nil {
+		t.Fatal(err)
+	}
+	close(g.open)
+	if err := <-got; !errors.Is(err, engine.ErrDropped) {
+		t.Errorf("publish: %v", err)
+	}
+	if st, err := e.Stats(ctx, "a"); err != nil || st != (engine.Stats{}) {
+		t.Errorf("stats %+v, %v", st, err)
+	}
+	m.Payload = []byte("later")
+	if err := publishWait(e, m); err != nil {
+		t.Error(err)
+	}
+	if st, err := e.Stats(ctx, "a"); err != nil || st.Retained != 1 {
+		t.Errorf("stats %+v, %v", st, err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := e.Waiting(); got != "" {
+		t.Error(got)
+	}
+	if err := embedded.CheckStore(mem, "data"); err != nil {
+		t.Error(err)
 	}
 }

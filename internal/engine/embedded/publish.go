@@ -18,6 +18,7 @@ type publication struct {
 	number uint64
 	size   int64 // of the message, as queues count it
 	cost   int   // what it counts against Limits.Pending
+	drops  int64 // of the organisation, before it was sealed
 
 	expires  int64
 	retain   bool // as published
@@ -254,6 +255,7 @@ func (p *publication) prepare(ctx context.Context, m *engine.Message) error {
 		return err
 	}
 	if len(p.kept)+len(p.crowded) > 0 || p.retains && len(m.Payload) > 0 {
+		p.drops = p.o.drops.Load()
 		s, err := p.o.seal(ctx)
 		if err != nil {
 			e.loop.readmit(p.o, p.cost)
