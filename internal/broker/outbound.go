@@ -33,6 +33,7 @@ type outbound struct {
 	cursor  engine.Offset
 
 	jobs      []retainedJob // subscriptions whose retained messages are to be sent
+	opened    int           // how many of them look at the store
 	retaining bool          // there is a goroutine sending them
 
 	topics map[string]uint16 // topic aliases given to the client

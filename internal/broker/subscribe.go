@@ -26,9 +26,15 @@ type retainedJob struct {
 	stop   func() // must be called; nil: they were not looked at yet
 }
 
-// maxOpened bounds the retained messages that are looked at before SUBACK: each
-// subscription keeps a view of the store open until its messages are out.
-const maxOpened = 16
+// The bounds of what waits for retained messages on one connection.
+const (
+	// maxOpened bounds the retained messages that are looked at before SUBACK:
+	// each subscription keeps a view of the store open until its messages are out.
+	maxOpened = 16
+	// maxJobs is how many subscriptions may wait above client.subscriptions: who
+	// subscribes again to the same waits twice.
+	maxJobs = 1000
+)
 
 // subscribe serves SUBSCRIBE.
 func (c *conn) subscribe(body []byte) error {
@@ -48,6 +54,9 @@ func (c *conn) subscribe(body []byte) error {
 	jobs, err := c.subscribeAll(p, ack)
 	if err != nil {
 		return err // the connection ends: nobody waits for the hold
+	}
+	if err := c.mayWait(len(jobs)); err != nil {
+		return err
 	}
 	jobs, err = c.openRetained(jobs)
 	if err != nil {
@@ -77,7 +86,26 @@ func (c *conn) answerSubscribe(ack *mqtt.Suback, jobs []retainedJob) bool {
 		c.wg.Go(c.sendRetained)
 	}
 	o.jobs = append(o.jobs, jobs...)
+	for i := range jobs {
+		if jobs[i].stop != nil {
+			o.opened++
+		}
+	}
 	return true
+}
+
+// mayWait checks that n more subscriptions may wait for their retained messages.
+func (c *conn) mayWait(n int) error {
+	limits := c.limits.Load()
+	c.out.mu.Lock()
+	have := len(c.out.jobs)
+	c.out.mu.Unlock()
+	most := limits.Get(quota.ClientSubscriptions)
+	if int64(have+n) <= most+maxJobs {
+		return nil
+	}
+	c.noteLimit(quota.ClientSubscriptions, most, quota.Ended, 1)
+	return protocolError(mqtt.QuotaExceeded, "the retained messages of too many subscriptions wait to be read")
 }
 
 // subscribeAll makes the subscriptions that are allowed and writes the answer.
@@ -281,7 +309,9 @@ func (c *conn) subscribed(s *engine.Subscription) bool {
 // What it returns has messages, or was not looked at.
 func (c *conn) openRetained(jobs []retainedJob) ([]retainedJob, error) {
 	some := jobs[:0]
-	opened := 0
+	c.out.mu.Lock()
+	opened := c.out.opened // nobody else adds to them
+	c.out.mu.Unlock()
 	for _, job := range jobs {
 		if opened < maxOpened {
 			next, stop := iter.Pull2(c.b.cfg.Engine.Retained(c.ctx, c.id.Owner.Org, job.sub.Filter))
@@ -330,6 +360,9 @@ func (c *conn) sendRetained() {
 		}
 		job := o.jobs[0]
 		o.jobs = o.jobs[1:]
+		if job.stop != nil {
+			o.opened--
+		}
 		o.mu.Unlock()
 		if job.stop == nil {
 			job.next, job.stop = iter.Pull2(c.b.cfg.Engine.Retained(c.ctx, c.id.Owner.Org, job.sub.Filter))
