@@ -14,6 +14,7 @@ import (
 func TestNamesOfOthersLeak(t *testing.T) {
 	s := start(t)
 	h, other := s.house(), s.house()
+	s.api.Call(http.MethodPatch, "/orgs/"+other.id, map[string]string{"name": "hidden-house"}, nil)
 	secretName := "hidden-thermometer"
 	victim := other.user(secretName)
 	v := s.connect(t, named(victim.packet(), "hidden-client"))
@@ -80,7 +81,7 @@ func TestNamesOfOthersLeak(t *testing.T) {
 			seen.WriteString(strings.ReplaceAll(body, other.id, "")) // it is in the question
 		}
 	}
-	for _, word := range []string{secretName, "hidden-client", "hidden-topic", "hidden-payload"} {
+	for _, word := range []string{secretName, "hidden-house", "hidden-client", "hidden-topic", "hidden-payload"} {
 		if n := strings.Count(seen.String(), word); n > 0 {
 			t.Errorf("%q was seen %d times", word, n)
 		}

@@ -79,6 +79,8 @@ func TestPacketIDConfusionAfterResume(t *testing.T) {
 	c.ack(mqtt.PUBREC, ids[2])
 	c.send(&mqtt.Publish{Topic: []byte("up/x"), Payload: []byte("four"), QoS: 1, PacketID: 4})
 	c.ack(mqtt.PUBACK, 4)
+	c.send(&mqtt.Ack{Type: mqtt.PUBREC, PacketID: ids[2]}) // of what came down: "three" is not touched by it
+	c.ack(mqtt.PUBREL, ids[2])
 	for _, id := range []uint16{1, 2, ids[2]} {
 		c.send(&mqtt.Ack{Type: mqtt.PUBREL, PacketID: id})
 		if a := c.ack(mqtt.PUBCOMP, id); a.Code != mqtt.Success {
@@ -88,8 +90,6 @@ func TestPacketIDConfusionAfterResume(t *testing.T) {
 	up(c, 1, "five", false) // the number is free again
 	c.ack(mqtt.PUBREC, 1)
 	c.send(&mqtt.Ack{Type: mqtt.PUBCOMP, PacketID: ids[1]})
-	c.send(&mqtt.Ack{Type: mqtt.PUBREC, PacketID: ids[2]})
-	c.ack(mqtt.PUBREL, ids[2])
 	c.send(&mqtt.Ack{Type: mqtt.PUBCOMP, PacketID: ids[2]})
 	if got := c.ping(); len(got) != 0 {
 		t.Errorf("%q came again", got[0].Payload)
@@ -99,6 +99,13 @@ func TestPacketIDConfusionAfterResume(t *testing.T) {
 	}
 	if got := sink.ping(); len(got) != 0 {
 		t.Errorf("%q came twice", got[0].Payload)
+	}
+	// What went down has come to its end, too: nothing of it is left.
+	c.nc.NetConn().Close()
+	c = s.connect(t, lasting(ann.packet()))
+	writer.publish("down/x", "end", false)
+	if p, ok := c.next().(*mqtt.Publish); !ok || string(p.Payload) != "end" {
+		t.Errorf("got %+v", p)
 	}
 }
 
