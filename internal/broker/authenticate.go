@@ -20,6 +20,7 @@ type enhanced struct {
 	method      string
 	credentials auth.Credentials // what CONNECT said beside the method
 	last        []byte           // of the exchange: it goes out with CONNACK
+	who         string           // how the door knows the client
 
 	mu       sync.Mutex // guards the fields below
 	open     bool       // the client is authenticating again
@@ -32,8 +33,9 @@ type enhanced struct {
 
 // authenticate finds out who the client is: from CONNECT alone or, if that names
 // an authentication method, in an exchange of AUTH packets before CONNACK. The
-// exchange is bounded by maxSteps, by preConnect and by the time for CONNECT.
-func (c *conn) authenticate(p *mqtt.Connect, client string) (*auth.Grant, error) {
+// exchange is bounded by maxSteps, by preConnect and by the time for CONNECT. who is
+// how the door knows the client.
+func (c *conn) authenticate(p *mqtt.Connect, client, who string) (*auth.Grant, error) {
 	username, hasUsername := p.Username.Get()
 	cr := auth.Credentials{
 		ClientID: client, HasUsername: hasUsername, Username: username,
@@ -48,7 +50,7 @@ func (c *conn) authenticate(p *mqtt.Connect, client string) (*auth.Grant, error)
 	if err != nil {
 		return nil, err
 	}
-	c.enhanced = &enhanced{method: method, credentials: cr}
+	c.enhanced = &enhanced{method: method, credentials: cr, who: who}
 	data := []byte(p.Properties.AuthData)
 	for range maxSteps {
 		reply, grant, err := x.Step(c.ctx, data)

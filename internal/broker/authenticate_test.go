@@ -1,10 +1,12 @@
 package broker
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/door"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/mqtt"
 )
@@ -508,4 +510,23 @@ func TestWillAfterReauthentication(t *testing.T) {
 		}
 		sub.ping()
 	}
+}
+
+// Who guesses in re-authentications pays as who guesses in CONNECT does, whatever
+// it has proved before.
+func TestReauthenticationIsCharged(t *testing.T) {
+	bubble(t, func(c *Config) { c.Address = door.Address{FailureRate: 1, FailureBurst: 5} }, func(t *testing.T, w *world) {
+		for i := range 12 {
+			c := w.proved("asking", "u")
+			c.send(again("abc123/v"))
+			c.expectAuth(mqtt.ContinueAuthentication, "asking")
+			c.send(further(fmt.Sprint("guess", i)))
+			if code := c.closed(); code != mqtt.NotAuthorized {
+				t.Errorf("%v", code)
+			}
+		}
+		if n := w.b.Snapshot().Door.Slowed; n == 0 {
+			t.Error("nobody was slowed down")
+		}
+	})
 }

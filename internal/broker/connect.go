@@ -110,7 +110,7 @@ func (c *conn) admitClient(p *mqtt.Connect) error {
 	if err := c.peer.mayTry(c.ctx, who, func(d time.Duration) { c.alive.Reset(d + c.b.cfg.ConnectTimeout) }); err != nil {
 		return err
 	}
-	grant, err := c.authenticate(p, client)
+	grant, err := c.authenticate(p, client, who)
 	c.peer.judge(who, err)
 	if err != nil {
 		return err

@@ -46,6 +46,7 @@ func (c *conn) reauthenticate(body []byte) error {
 	x, data := e.exchange, []byte(p.Properties.AuthData)
 	c.wg.Go(func() {
 		if err := c.prove(x, data); err != nil {
+			c.peer.judge(e.who, err) // it may have guessed
 			why := endingOf(err)
 			why.urgent = true
 			c.end(why)
