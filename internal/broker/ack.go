@@ -186,7 +186,7 @@ func (c *conn) complete(t mqtt.Type, id uint16) error {
 	switch {
 	case !ok: // an answer to an earlier connection, or no answer at all: nothing to do
 		o.mu.Unlock()
-		return c.slow(1)
+		return c.slow(1, 0)
 	case t == mqtt.PUBACK && m.qos != 1, t == mqtt.PUBCOMP && !m.released:
 		o.mu.Unlock()
 		return protocolError(mqtt.ProtocolError, "acknowledgement: does not fit the message's QoS (4.3)")
@@ -216,7 +216,7 @@ func (c *conn) pubrec(a *mqtt.Ack) error {
 	case !ok:
 		o.mu.Unlock()
 		c.sendAck(mqtt.PUBREL, a.PacketID, mqtt.PacketIdentifierNotFound, "")
-		return c.slow(1)
+		return c.slow(1, 0)
 	case m.qos != 2:
 		o.mu.Unlock()
 		return protocolError(mqtt.ProtocolError, "pubrec: the message has not QoS 2 (4.3.3)")
@@ -233,7 +233,7 @@ func (c *conn) pubrec(a *mqtt.Ack) error {
 	o.inflight[a.PacketID] = m
 	o.mu.Unlock()
 	if again { // it costs the engine as much as the first time
-		if err := c.slow(1); err != nil {
+		if err := c.slow(1, 0); err != nil {
 			return err
 		}
 	}
@@ -265,7 +265,7 @@ func (c *conn) pubrel(id uint16) error {
 		r := c.expect(mqtt.PUBCOMP, id, 0)
 		r.code = mqtt.PacketIdentifierNotFound
 		r.done(nil)
-		return c.slow(1)
+		return c.slow(1, 0)
 	}
 	r := c.expect(mqtt.PUBCOMP, id, 0)
 	if c.persistent {

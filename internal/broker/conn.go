@@ -193,7 +193,7 @@ func (c *conn) handle(h mqtt.Header, body []byte) error {
 	case mqtt.UNSUBSCRIBE:
 		return c.unsubscribe(body)
 	case mqtt.PINGREQ:
-		if err := c.slow(1); err != nil {
+		if err := c.slow(1, 0); err != nil {
 			return err
 		}
 		c.send(&mqtt.Pingresp{})

@@ -284,15 +284,20 @@ func (c *conn) charge(limits *quota.Limits, size int) error {
 	return c.pause(wait)
 }
 
-// slow takes n requests that are no messages off what the connection may send,
-// and waits until it may.
-func (c *conn) slow(n int) error {
-	limits := c.limits.Load()
-	wait, _ := c.messages.Take(int64(n), limits.Get(quota.ClientMessageRate), time.Now(), time.Hour)
+// slow takes n requests that are no messages, of size bytes together, off what
+// the connection may send, and waits until it may.
+func (c *conn) slow(n, size int) error {
+	limits, now := c.limits.Load(), time.Now()
+	wait, _ := c.messages.Take(int64(n), limits.Get(quota.ClientMessageRate), now, time.Hour)
+	forBytes, _ := c.bytes.Take(int64(size), limits.Get(quota.ClientByteRate), now, time.Hour)
+	by := quota.ClientMessageRate
+	if forBytes > wait {
+		wait, by = forBytes, quota.ClientByteRate
+	}
 	if wait == 0 {
 		return nil
 	}
-	c.noteLimit(quota.ClientMessageRate, limits.Get(quota.ClientMessageRate), quota.Delayed, 1)
+	c.noteLimit(by, limits.Get(by), quota.Delayed, 1)
 	return c.pause(min(wait, maxPause))
 }
 

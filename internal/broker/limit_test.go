@@ -380,3 +380,73 @@ func TestRepetitionsAreSlowed(t *testing.T) {
 		})
 	}
 }
+
+// The bytes of requests that are no messages, and of messages that are not
+// allowed, count too.
+func TestOtherBytesAreSlowed(t *testing.T) {
+	long := strings.Repeat("x", 192)
+	for name, send := range map[string]func(i int) mqtt.Packet{
+		"subscribe": func(i int) mqtt.Packet {
+			return &mqtt.Subscribe{PacketID: uint16(i + 1), Subscriptions: []mqtt.Subscription{{Filter: long}}}
+		},
+		"unsubscribe": func(i int) mqtt.Packet { return &mqtt.Unsubscribe{PacketID: uint16(i + 1), Filters: []string{long}} },
+		"denied":      func(i int) mqtt.Packet { return pub("denied", long, 1, uint16(i+1)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			limitedBubble(t, quota.Limits{}.With(quota.ClientByteRate, 2048), func(t *testing.T, w *world, log *quota.Log) {
+				w.dir.add(testOrg, "some", func(s *auth.Spec) { s.Rules = []auth.Rule{{Action: auth.Subscribe, Filter: filter("#")}} })
+				c := w.connect(mqtt.V5, "c", func(p *mqtt.Connect) { as(p, testOrg, "some") })
+				began := time.Now()
+				for i := range 50 {
+					c.send(send(i))
+				}
+				for range 50 {
+					if _, err := c.packet(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if d := time.Since(began); d < 2500*time.Millisecond || d > 3500*time.Millisecond { // some 200 bytes each, of which 4 KiB at once
+					t.Errorf("50 requests took %v", d)
+				}
+				event(t, log, testOrg, quota.ClientByteRate, quota.Delayed)
+			})
+		})
+	}
+}
+
+// Long filters take the place of several subscriptions.
+func TestLongFilters(t *testing.T) {
+	for _, resumed := range []bool{false, true} {
+		w, log := limited(t, quota.Limits{}.With(quota.ClientSubscriptions, 1000))
+		session := func(p *mqtt.Connect) { lasting(p); p.CleanStart = false }
+		c := w.connect(mqtt.V5, "c", session)
+		name := func(i int) string { return fmt.Sprint(i, strings.Repeat("x", 50_000)) }
+		for i := range 5 { // 250,000 bytes of 256,000
+			c.sub(name(i), 0)
+		}
+		if resumed {
+			c.bye()
+			ack := (*mqtt.Connack)(nil)
+			if c, ack = w.try(hello(mqtt.V5, "c", session)); !ack.SessionPresent {
+				t.Fatal("the session is gone")
+			}
+		}
+		refused := func(i int, want mqtt.ReasonCode) {
+			t.Helper()
+			if codes := c.subscribe(mqtt.Subscription{Filter: name(i)}); codes[0] != want {
+				t.Errorf("filter %d: %v", i, codes)
+			}
+		}
+		refused(5, mqtt.QuotaExceeded)
+		refused(4, mqtt.Success) // it is there
+		event(t, log, testOrg, quota.ClientSubscriptions, quota.Refused)
+		c.sub("short", 0)
+		c.send(&mqtt.Unsubscribe{PacketID: 1, Filters: []string{name(0)}})
+		expect[*mqtt.Unsuback](c)
+		refused(5, mqtt.Success)
+		codes := c.subscribe(mqtt.Subscription{Filter: name(6)}, mqtt.Subscription{Filter: "a"}, mqtt.Subscription{Filter: name(7)})
+		if codes[0] != mqtt.QuotaExceeded || codes[1] != mqtt.Success || codes[2] != mqtt.QuotaExceeded {
+			t.Errorf("%v", codes)
+		}
+	}
+}

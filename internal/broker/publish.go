@@ -54,7 +54,7 @@ func (c *conn) publish(h mqtt.Header, body []byte) error {
 		return err
 	}
 	if again {
-		if err := c.slow(1); err != nil {
+		if err := c.slow(1, h.Size()); err != nil {
 			return err
 		}
 	}
@@ -163,7 +163,7 @@ func (c *conn) message(grant *auth.Grant, p *mqtt.Publish, size int) (engine.Mes
 	limits := c.limits.Load()
 	n := c.resolve(grant, limits, p.Topic)
 	if n.err != nil {
-		if err := c.slow(1); err != nil {
+		if err := c.slow(1, size); err != nil {
 			return engine.Message{}, err
 		}
 		return engine.Message{}, n.err

@@ -21,7 +21,7 @@ func (c *conn) reauthenticate(body []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := c.slow(1); err != nil {
+	if err := c.slow(1, len(body)); err != nil {
 		return err
 	}
 	e := c.enhanced

@@ -42,7 +42,7 @@ func (c *conn) subscribe(body []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := c.slow(len(p.Subscriptions)); err != nil {
+	if err := c.slow(len(p.Subscriptions), len(body)); err != nil {
 		return err
 	}
 	// Live messages wait until the retained ones are out, so that an old
@@ -261,7 +261,7 @@ func (c *conn) unsubscribe(body []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := c.slow(len(p.Filters)); err != nil {
+	if err := c.slow(len(p.Filters), len(body)); err != nil {
 		return err
 	}
 	ack := &mqtt.Unsuback{PacketID: p.PacketID, Codes: make([]mqtt.ReasonCode, len(p.Filters))}
