@@ -200,7 +200,7 @@ func TestExchangeBounds(t *testing.T) {
 		c.closed()
 
 		c = w.asked("asking", "u")
-		c.raw([]byte{0xF0, 0xF0, 0xA2, 0x04}) // AUTH of 70,000 bytes
+		c.raw([]byte{0xF0, 0xE0, 0xC5, 0x08}) // AUTH of 140,000 bytes
 		if ack := expect[*mqtt.Connack](c); ack.Code != mqtt.PacketTooLarge {
 			t.Errorf("too many bytes: %v", ack.Code)
 		}
