@@ -38,7 +38,7 @@ func (e *viewed) Retained(ctx context.Context, org auth.OrgID, f topic.Filter) i
 func (w *world) greedy(times int) *client {
 	w.t.Helper()
 	p := w.connect(mqtt.V5, "p", func(p *mqtt.Connect) { as(p, testOrg, "v") })
-	p.send(&mqtt.Publish{Topic: []byte("a"), Payload: []byte(strings.Repeat("x", 200<<10)), QoS: 1, PacketID: 1, Retain: true})
+	p.send(&mqtt.Publish{Topic: []byte("a"), Payload: []byte(strings.Repeat("x", 20<<10)), QoS: 1, PacketID: 1, Retain: true})
 	p.expectAck(mqtt.PUBACK, 1, mqtt.Success)
 	c := newClient(w.t, w.dial(nil), mqtt.V5) // it does not listen
 	c.send(hello(mqtt.V5, "c", nil))
