@@ -197,14 +197,14 @@ func (c *conn) adopt() error {
 	defer c.turn.Unlock()
 	grant := c.grant.Load() // the newest, in whatever order adopters come
 	c.limitLife(grant.Ref().Expires)
-	for k, s := range c.subs {
+	for k, s := range c.subs.of {
 		if grant.AllowFilter(s.Filter) == nil {
 			continue
 		}
 		if _, err := c.sess.Unsubscribe(c.ctx, s.Filter, s.Group); err != nil {
 			return err
 		}
-		delete(c.subs, k)
+		c.subs.remove(k)
 		c.log.Info("subscription withdrawn", "topic", s.Filter.String())
 	}
 	return nil

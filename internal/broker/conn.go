@@ -76,7 +76,7 @@ type conn struct {
 	bytes      quota.Bucket
 
 	turn sync.Mutex // a session takes one call at a time, this one at its turn; guards until and subs too
-	subs map[subKey]engine.Subscription
+	subs subscriptions
 
 	replies replies
 	out     outbound
@@ -103,7 +103,7 @@ func newConn(b *Broker, p *peer, nc net.Conn, transport string) *conn {
 		b: b, nc: nc, peer: p, over: make(chan struct{}),
 		log:       b.log.With("address", p.remote, "transport", transport),
 		clientMax: mqtt.MaxPacketSize, problemInfo: true,
-		subs: map[subKey]engine.Subscription{},
+		subs: subscriptions{of: map[subKey]engine.Subscription{}},
 	}
 	c.limits.Store(&b.cfg.Limits)
 	c.ctx, c.cancel = context.WithCancel(b.life)

@@ -244,7 +244,7 @@ func (c *conn) begin(p *mqtt.Connect, assigned bool) error {
 		c.replies.received[id] = receiptOld
 	}
 	for _, s := range claimed.Subscriptions {
-		c.subs[keyOf(&s)] = s
+		c.subs.put(s)
 	}
 	grant := c.grant.Load()
 	if err := c.adopt(); err != nil {

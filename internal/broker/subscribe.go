@@ -17,6 +17,36 @@ type subKey struct{ filter, group string }
 
 func keyOf(s *engine.Subscription) subKey { return subKey{s.Filter.String(), s.Group} }
 
+// A subscriptions is what a session subscribes to.
+type subscriptions struct {
+	of    map[subKey]engine.Subscription
+	bytes int // of their names
+}
+
+func (s *subscriptions) put(sub engine.Subscription) {
+	k := keyOf(&sub)
+	if _, known := s.of[k]; !known {
+		s.bytes += k.size()
+	}
+	s.of[k] = sub
+}
+
+func (s *subscriptions) remove(k subKey) {
+	if _, known := s.of[k]; known {
+		s.bytes -= k.size()
+		delete(s.of, k)
+	}
+}
+
+func (k subKey) size() int { return len(k.filter) + len(k.group) }
+
+// The names of a session's subscriptions may have so many bytes for each one that
+// it may have, or leastNames if it may have few.
+const (
+	bytesOfName = 256
+	leastNames  = 128 << 10
+)
+
 // A retainedJob is a subscription whose retained messages are to be sent.
 type retainedJob struct {
 	sub    engine.Subscription
@@ -117,14 +147,17 @@ func (c *conn) subscribeAll(p *mqtt.Subscribe, ack *mqtt.Suback) ([]retainedJob,
 	most := limits.Get(quota.ClientSubscriptions)
 	var subs []engine.Subscription
 	var at []int
-	fresh := map[subKey]bool{}
+	fresh, bytes := map[subKey]bool{}, c.subs.bytes
+	mostBytes := max(most*bytesOfName, leastNames)
 	for i := range p.Subscriptions {
 		s, err := subscription(grant, limits, &p.Subscriptions[i], p.SubscriptionID)
-		if _, known := c.subs[keyOf(&s)]; err == nil && !known && !fresh[keyOf(&s)] {
-			if int64(len(c.subs)+len(fresh)) >= most {
+		k := keyOf(&s)
+		if _, known := c.subs.of[k]; err == nil && !known && !fresh[k] {
+			if int64(len(c.subs.of)+len(fresh)) >= most || int64(bytes+k.size()) > mostBytes {
 				err = quota.Exceeded(quota.ClientSubscriptions, most)
 			} else {
-				fresh[keyOf(&s)] = true
+				fresh[k] = true
+				bytes += k.size()
 			}
 		}
 		if err != nil {
@@ -163,7 +196,7 @@ func (c *conn) subscribeAll(p *mqtt.Subscribe, ack *mqtt.Suback) ([]retainedJob,
 		ack.Codes[i] = mqtt.ReasonCode(s.QoS)
 		when, r := s.Retained, &became[k]
 		s.Retained = engine.RetainedNever
-		c.subs[keyOf(&s)] = s
+		c.subs.put(s)
 		if r.LeftOut > 0 {
 			c.b.metrics.retainedLeftOut.Add(uint64(r.LeftOut))
 			c.log.Info("the queue has no room for retained messages", "topic", s.Filter.String(), "count", r.LeftOut)
@@ -180,7 +213,7 @@ func (c *conn) subscribeAll(p *mqtt.Subscribe, ack *mqtt.Suback) ([]retainedJob,
 // others: those may be replaced though the organisation may have no more.
 func (c *conn) refuseNew(p *mqtt.Subscribe, ack *mqtt.Suback, subs []engine.Subscription, at []int, err error) (known []engine.Subscription, places []int) {
 	for k, i := range at {
-		if _, ok := c.subs[keyOf(&subs[k])]; ok {
+		if _, ok := c.subs.of[keyOf(&subs[k])]; ok {
 			known, places = append(known, subs[k]), append(places, i)
 		} else {
 			c.refuseFilter(p.Subscriptions[i].Filter, err, i, ack)
@@ -291,7 +324,7 @@ func (c *conn) withdraw(f topic.Filter, group string) (existed bool, err error) 
 	defer c.turn.Unlock()
 	existed, err = c.sess.Unsubscribe(c.ctx, f, group)
 	if err == nil {
-		delete(c.subs, subKey{f.String(), group})
+		c.subs.remove(subKey{f.String(), group})
 	}
 	return existed, err
 }
@@ -300,7 +333,7 @@ func (c *conn) withdraw(f topic.Filter, group string) (existed bool, err error) 
 func (c *conn) subscribed(s *engine.Subscription) bool {
 	c.turn.Lock()
 	defer c.turn.Unlock()
-	_, ok := c.subs[keyOf(s)]
+	_, ok := c.subs.of[keyOf(s)]
 	return ok
 }
 
