@@ -9,12 +9,14 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/engine/embedded"
+	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/mqtt"
 	"github.com/keepmq/keepmq/internal/quota"
 )
@@ -48,7 +50,13 @@ func (s testSealer) Open(dst, sealed, additional []byte) ([]byte, error) {
 // them again on the same folder.
 func durable(t *testing.T) (w *world, restart func()) {
 	t.Helper()
-	dir, seal := t.TempDir(), newTestSealer()
+	seal := newTestSealer()
+	return sealed(t, func(context.Context, auth.OrgID) (embedded.Sealer, error) { return seal, nil })
+}
+
+func sealed(t *testing.T, sealer func(context.Context, auth.OrgID) (embedded.Sealer, error)) (w *world, restart func()) {
+	t.Helper()
+	dir := t.TempDir()
 	w = &world{t: t, dir: newDirectory(), pki: sharedPKI(), seen: quota.NewLog(nil)}
 	w.dir.add(testOrg, "u", nil)
 	w.dir.add(testOrg, "v", nil)
@@ -57,7 +65,7 @@ func durable(t *testing.T) (w *world, restart func()) {
 		e, err := embedded.Open(context.Background(), embedded.Options{
 			Dir: dir, Log: slog.New(slog.DiscardHandler), LimitLog: w.seen,
 			Ended:  func(id engine.SessionID) { w.b.SessionEnded(id) },
-			Sealer: func(context.Context, auth.OrgID) (embedded.Sealer, error) { return seal, nil },
+			Sealer: sealer,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -132,6 +140,47 @@ func TestRestart(t *testing.T) {
 		restart()
 		w.resume(v, "c", true, lasting).bye()
 	})
+}
+
+// A crash between the deletion of an organisation, with its key, and the end of
+// what the engine has of it does not keep the server from its next start.
+func TestStartWithoutKey(t *testing.T) {
+	seal := newTestSealer()
+	var shredded atomic.Bool
+	w, restart := sealed(t, func(_ context.Context, org auth.OrgID) (embedded.Sealer, error) {
+		if org == testOrg && shredded.Load() {
+			return nil, errs.E(errs.NotFound, "no data key")
+		}
+		return seal, nil
+	})
+	const other auth.OrgID = "other1"
+	w.dir.add(other, "z", nil)
+	for i := range 3 {
+		w.connect(mqtt.V5, fmt.Sprint("gone", i), willed(50)).cut()
+	}
+	w.connect(mqtt.V5, "stays", func(p *mqtt.Connect) { willed(50)(p); as(p, other, "z") }).cut()
+	eventually(t, "all are away", func() bool { return w.b.Snapshot().Connected == 0 })
+	w.dir.mu.Lock()
+	for _, name := range []string{"u", "v"} {
+		delete(w.dir.users, string(testOrg)+"/"+name)
+	}
+	w.dir.mu.Unlock()
+	shredded.Store(true)
+	restart()
+	w.connect(mqtt.V5, "new", func(p *mqtt.Connect) { as(p, other, "z") }).bye()
+	if st, err := w.eng.Stats(context.Background(), testOrg); err != nil || st != (engine.Stats{}) {
+		t.Errorf("it has %+v, %v", st, err)
+	}
+	left := 0
+	for will, err := range w.eng.Wills(context.Background()) {
+		if err != nil {
+			t.Errorf("will of %+v: %v", will, err)
+		}
+		left++
+	}
+	if left != 1 {
+		t.Errorf("%d wills are left", left)
+	}
 }
 
 // Retained messages belong to the session state of who subscribed: what was not

@@ -188,13 +188,30 @@ func (b *Broker) dropWill(ctx context.Context, id engine.SessionID) {
 // server left behind.
 func (b *Broker) recoverWills(ctx context.Context) error {
 	for w, err := range b.cfg.Engine.Wills(ctx) {
-		if err != nil {
+		switch {
+		case err == nil:
+			own := *w
+			b.scheduleWill(&own)
+		case w == nil || ctx.Err() != nil:
 			return err
+		default:
+			b.unreadableWill(ctx, w.Session, err)
 		}
-		own := *w
-		b.scheduleWill(&own)
 	}
 	return nil
+}
+
+// unreadableWill sees to a will that cannot be read. If its organisation is gone,
+// and the key with it, an earlier run ended before the engine heard of that.
+// Otherwise it stays in the engine, for the next start.
+func (b *Broker) unreadableWill(ctx context.Context, id engine.SessionID, why error) {
+	org := auth.Principal{Org: id.Owner.Org, Kind: auth.AnyKind}
+	_, err := b.cfg.Verifier.Renew(ctx, auth.Ref{Principal: org})
+	if err != nil && errs.CodeOf(err) == errs.NotFound {
+		b.drop(org)
+		return
+	}
+	b.log.Error("will cannot be read and is not published", "org", id.Owner.Org, "session", id.Client, "err", why)
 }
 
 // scheduleWill has a will published when its delay is over. If the connection

@@ -202,7 +202,8 @@ type Engine interface {
 	// before.
 	Retained(ctx context.Context, org auth.OrgID, f topic.Filter) iter.Seq2[*Message, error]
 
-	// Wills yields the wills of sessions that nobody holds.
+	// Wills yields the wills of sessions that nobody holds. One that cannot be read
+	// comes as an error and nothing but its Session; others may follow.
 	Wills(ctx context.Context) iter.Seq2[*Will, error]
 
 	// DropWill forgets the will of a session: it was published, or must not be.

@@ -145,6 +145,9 @@ func (e *Engine) Wills(ctx context.Context) iter.Seq2[*engine.Will, error] {
 			if errors.Is(err, pebble.ErrNotFound) {
 				continue // dropped in the meantime
 			}
+			if err != nil {
+				w = &engine.Will{Session: f.id}
+			}
 			if !yield(w, err) {
 				return
 			}
