@@ -224,8 +224,12 @@ func TestDiskFull(t *testing.T) {
 	defer e.Close()
 	kept := claim(t, e, "kept", time.Hour, &quiet{})
 	subscribe(t, kept, "t", 1)
-	if err := publishWait(e, msg(t, "t", "before", 1)); err != nil {
-		t.Fatal(err)
+	retained := msg(t, "r", "before", 1)
+	retained.Retain = true
+	for _, m := range []*engine.Message{msg(t, "t", "before", 1), retained} {
+		if err := publishWait(e, m); err != nil {
+			t.Fatal(err)
+		}
 	}
 	mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1 << 20, TotalBytes: 1 << 41})
 	until(t, func() bool { return errors.Is(publishWait(e, msg(t, "t", "more", 1)), engine.ErrDiskFull) })
@@ -246,6 +250,15 @@ func TestDiskFull(t *testing.T) {
 		t.Fatalf("read %v, %v", got, err)
 	}
 	kept.Ack(1)
+	if err := publishWait(e, retained); !errors.Is(err, engine.ErrDiskFull) {
+		t.Errorf("publish a retained message: %v", err)
+	}
+	if retained.Payload = nil; publishWait(e, retained) != nil {
+		t.Error("a retained message is not removed")
+	}
+	if st, err := e.Stats(context.Background(), "a"); err != nil || st.Retained != 0 {
+		t.Errorf("stats %+v, %v", st, err)
+	}
 	if err := kept.Close(context.Background(), engine.Close{Expiry: time.Hour}); err != nil {
 		t.Errorf("close: %v", err)
 	}

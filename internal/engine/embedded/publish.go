@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 
@@ -244,7 +245,7 @@ var plaintexts = sync.Pool{New: func() any { return new([]byte) }}
 // prepare checks that the message can be kept, waits for its turn and seals it.
 func (p *publication) prepare(ctx context.Context, m *engine.Message) error {
 	e := p.o.e
-	if err := e.health.refusal(); err != nil {
+	if err := e.health.refusal(); err != nil && !(p.frees(m) && errors.Is(err, engine.ErrDiskFull)) {
 		return err
 	}
 	if _, err := p.o.seal(ctx); err != nil {
@@ -277,6 +278,12 @@ func (p *publication) prepare(ctx context.Context, m *engine.Message) error {
 		p.message = cloneMessage(m)
 	}
 	return nil
+}
+
+// frees reports whether all that is kept of the message is that a retained one
+// is removed: that goes on when the disk is full.
+func (p *publication) frees(m *engine.Message) bool {
+	return p.retains && len(m.Payload) == 0 && p.packetID == 0 && len(p.kept)+len(p.crowded) == 0
 }
 
 // reserveRetained makes room for the retained message: before anybody gets it,
