@@ -67,7 +67,7 @@ type Options struct {
 type Limits struct {
 	Queue      int   // messages a session's queue may hold if its Claim does not say; 10,000
 	QueueBytes int64 // bytes a session's queue may hold if its Claim does not say; 64 MiB
-	Pending    int   // bytes waiting to be committed before Publish blocks; 32 MiB
+	Pending    int   // bytes waiting to be committed before Publish blocks, shared by all organisations; 32 MiB
 	Cache      int64 // bytes of the store's block cache; 64 MiB
 	Recent     int64 // bytes of messages kept in memory for sessions that keep up; 64 MiB
 	Reserve    int64 // bytes of disk that are left free; 128 MiB
