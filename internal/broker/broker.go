@@ -229,10 +229,9 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 			strangers = append(strangers, p)
 		}
 	}
-	for _, w := range b.wills {
-		w.timer.Stop()
+	for id := range b.wills {
+		b.removeWill(id)
 	}
-	clear(b.wills)
 	b.mu.Unlock()
 
 	b.stopWatch()

@@ -74,10 +74,9 @@ func (b *Broker) changed(ch auth.Change) {
 // drop ends everything that the engine keeps of a principal that is gone.
 func (b *Broker) drop(p auth.Principal) {
 	b.mu.Lock()
-	for id, w := range b.wills {
+	for id := range b.wills {
 		if p.Covers(id.Owner) {
-			w.timer.Stop()
-			delete(b.wills, id)
+			b.removeWill(id)
 		}
 	}
 	b.mu.Unlock()

@@ -211,6 +211,9 @@ func (c *conn) takeWill(grant *auth.Grant, limits *quota.Limits, p *mqtt.Connect
 		Delay: time.Duration(w.Delay) * time.Second,
 		Ref:   grant.Ref(),
 	}
+	if min(c.will.Delay, c.expiry) > 0 {
+		return c.b.mayLeave(c.will, limits)
+	}
 	return nil
 }
 

@@ -21,9 +21,10 @@ type tenant struct {
 	shared group // of all its clients
 
 	// Guarded by b.mu.
-	conns   map[*conn]struct{}
-	perUser map[auth.Principal]int64 // connections
-	groups  map[string]*group        // by device type
+	conns     map[*conn]struct{}
+	perUser   map[auth.Principal]int64 // connections
+	groups    map[string]*group        // by device type
+	willBytes int64                    // of the wills that wait for their time
 
 	telling sync.Mutex   // guards told, and the order in which the engine is told
 	told    quota.Limits // what the engine was told last
@@ -38,16 +39,22 @@ type group struct {
 	latest   atomic.Pointer[quota.Limits] // of its clients: they share one copy
 }
 
+// tenant returns an organisation. b.mu is held.
+func (b *Broker) tenant(org auth.OrgID) *tenant {
+	t := b.tenants[org]
+	if t == nil {
+		t = &tenant{org: org, conns: map[*conn]struct{}{}, perUser: map[auth.Principal]int64{}, groups: map[string]*group{}}
+		b.tenants[org] = t
+	}
+	return t
+}
+
 // tenantOf returns the organisation of p and the group of its device type; that
 // is nil if it has none.
 func (b *Broker) tenantOf(p auth.Principal) (*tenant, *group) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	t := b.tenants[p.Org]
-	if t == nil {
-		t = &tenant{org: p.Org, conns: map[*conn]struct{}{}, perUser: map[auth.Principal]int64{}, groups: map[string]*group{}}
-		b.tenants[p.Org] = t
-	}
+	t := b.tenant(p.Org)
 	if p.Kind != auth.Device && p.Kind != auth.Gateway {
 		return t, nil
 	}

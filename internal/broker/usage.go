@@ -2,9 +2,10 @@ package broker
 
 import "github.com/keepmq/keepmq/internal/auth"
 
-// A Usage is how many connections an organisation has now.
+// A Usage is what an organisation has of the broker now.
 type Usage struct {
 	Connections int64
+	WillBytes   int64            // of the wills that wait for their time
 	Types       map[string]int64 // of them, those of the devices of each type; no zeros
 }
 
@@ -18,6 +19,7 @@ func (b *Broker) Usage(org auth.OrgID) Usage {
 		return u
 	}
 	u.Connections = int64(len(t.conns))
+	u.WillBytes = t.willBytes
 	for typ, g := range t.groups {
 		if g.conns > 0 {
 			u.Types[typ] = g.conns

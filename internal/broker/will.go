@@ -226,8 +226,10 @@ func (b *Broker) scheduleWill(w *engine.Will) {
 	if b.draining {
 		return // the engine has it, for the next start
 	}
+	b.removeWill(w.Session)
 	d := &delayedWill{will: w}
 	b.wills[w.Session] = d
+	b.tenant(w.Session.Owner.Org).willBytes += willSize(w)
 	d.timer = time.AfterFunc(max(delay, 0), func() { b.spawn(func() { b.willDue(d) }) })
 }
 
@@ -236,7 +238,7 @@ func (b *Broker) willDue(d *delayedWill) {
 	b.mu.Lock()
 	due := b.wills[d.will.Session] == d
 	if due {
-		delete(b.wills, d.will.Session)
+		b.removeWill(d.will.Session)
 	}
 	b.mu.Unlock()
 	if !due {
@@ -256,7 +258,34 @@ func (b *Broker) withdrawWill(id engine.SessionID) *engine.Will {
 	if d == nil {
 		return nil
 	}
+	b.removeWill(id)
+	return d.will
+}
+
+// removeWill takes a will that waits out of those that do. b.mu is held.
+func (b *Broker) removeWill(id engine.SessionID) {
+	d := b.wills[id]
+	if d == nil {
+		return
+	}
 	d.timer.Stop()
 	delete(b.wills, id)
-	return d.will
+	b.tenant(id.Owner.Org).willBytes -= willSize(d.will)
+}
+
+// willSize returns how many bytes a will costs that waits.
+func willSize(w *engine.Will) int64 {
+	m := &w.Message
+	return int64(len(m.Payload) + len(m.Properties) + len(m.Topic.String()) + len(w.Session.Client))
+}
+
+// mayLeave checks that another will of an organisation may wait for its time.
+func (b *Broker) mayLeave(w *engine.Will, limits *quota.Limits) error {
+	most := limits.Get(quota.OrgWillBytes)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.tenant(w.Session.Owner.Org).willBytes+willSize(w) > most {
+		return quota.Exceeded(quota.OrgWillBytes, most)
+	}
+	return nil
 }

@@ -1,7 +1,9 @@
 package broker
 
 import (
+	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/keepmq/keepmq/internal/auth"
@@ -170,6 +172,47 @@ func TestWillAfterCrash(t *testing.T) {
 		}
 		sub.ping()
 		eventually(t, "one is left", func() bool { return w.mem.wills() == 1 })
+	})
+}
+
+// Wills that wait are bounded: who would add one over the limit of its
+// organisation is refused, until some are gone.
+func TestWaitingWillsAreBounded(t *testing.T) {
+	log := quota.NewLog(nil)
+	limits := quota.Limits{}.With(quota.OrgWillBytes, 5000)
+	bubble(t, func(c *Config) { c.Limits, c.LimitLog = limits, log }, func(t *testing.T, w *world) {
+		delayed := func(delay uint32, more ...func(*mqtt.Connect)) func(*mqtt.Connect) {
+			return willed(delay, append(more, func(p *mqtt.Connect) { p.Will.Payload = make([]byte, 2000); p.KeepAlive = 0 })...)
+		}
+		left := func(n int64) {
+			t.Helper()
+			synctest.Wait()
+			w.b.mu.Lock()
+			defer w.b.mu.Unlock()
+			if got := w.b.tenants[testOrg].willBytes; got/2000 != n || n == 0 && got != 0 {
+				t.Errorf("%d bytes wait, want those of %d wills", got, n)
+			}
+		}
+		for i := range 2 {
+			w.connect(mqtt.V5, fmt.Sprint("c", i), delayed(60)).cut()
+		}
+		left(2)
+		_, ack := w.try(hello(mqtt.V5, "d", delayed(60)))
+		if ack.Code != mqtt.QuotaExceeded {
+			t.Errorf("%v", ack.Code)
+		}
+		event(t, log, testOrg, quota.OrgWillBytes, quota.Refused)
+		w.connect(mqtt.V5, "at once", delayed(0)).bye()
+		w.connect(mqtt.V5, "other", delayed(60, func(p *mqtt.Connect) { as(p, "other1", "u") })).bye()
+		w.connect(mqtt.V5, "c0", func(p *mqtt.Connect) { p.CleanStart = false; p.KeepAlive = 0 }) // its will is withdrawn
+		left(1)
+		w.connect(mqtt.V5, "d", delayed(60)).bye()
+		time.Sleep(61 * time.Second) // c1's is published
+		left(0)
+		w.connect(mqtt.V5, "e", delayed(60)).cut()
+		left(1)
+		w.dir.set(testOrg, "u", func(*user) { delete(w.dir.users, string(testOrg)+"/u") })
+		left(0)
 	})
 }
 

@@ -26,6 +26,7 @@ func (n *Node) usage(ctx context.Context, org auth.OrgID, typ string) (map[quota
 		quota.OrgQueueBytes:    kept.QueuedBytes,
 		quota.OrgRetained:      kept.Retained,
 		quota.OrgRetainedBytes: kept.RetainedBytes,
+		quota.OrgWillBytes:     u.WillBytes,
 	}, nil
 }
 

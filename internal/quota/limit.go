@@ -48,6 +48,7 @@ const (
 	OrgQueueBytes
 	OrgRetained
 	OrgRetainedBytes
+	OrgWillBytes
 
 	count
 )
@@ -148,6 +149,9 @@ var table = [count]struct {
 	OrgRetainedBytes: {"org.retained_bytes", gib, kib, 100_000 * gib,
 		"bytes of retained messages",
 		"a message that would add to them is refused: 0x97 Quota exceeded"},
+	OrgWillBytes: {"org.will_bytes", 256 * mib, kib, 100_000 * gib,
+		"bytes of wills that wait for the end of their delay",
+		"a CONNECT with a will that would wait is refused: 0x97 Quota exceeded"},
 }
 
 // All returns all limits, in the order of the table.
