@@ -149,7 +149,7 @@ func (g *Grant) Allow(a Action, n topic.Name) error {
 	if g.rules[a].allows(n) {
 		return nil
 	}
-	return errs.E(errs.Denied, "not allowed to %s on topic %q", a, g.Present(n))
+	return errs.E(errs.Denied, "not allowed to %s on topic %q", a, topic.Clip(g.Present(n)))
 }
 
 // Receives is Allow for Receive, without a reason and without an allocation: it
@@ -169,5 +169,5 @@ func (g *Grant) AllowFilter(f topic.Filter) error {
 	if g.rules[Subscribe].allowsFilter(f) {
 		return nil
 	}
-	return errs.E(errs.Denied, "not allowed to subscribe to %q", g.present(f.String()))
+	return errs.E(errs.Denied, "not allowed to subscribe to %q", topic.Clip(g.present(f.String())))
 }

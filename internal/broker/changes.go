@@ -11,6 +11,7 @@ import (
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/topic"
 )
 
 // renewTimeout bounds one question to the Verifier after a change: a check that
@@ -204,7 +205,7 @@ func (c *conn) adopt() error {
 			return err
 		}
 		c.subs.remove(k)
-		c.log.Info("subscription withdrawn", "topic", s.Filter.String())
+		c.log.Info("subscription withdrawn", "topic", topic.Clip(s.Filter.String()))
 	}
 	return nil
 }

@@ -199,7 +199,7 @@ func (c *conn) subscribeAll(p *mqtt.Subscribe, ack *mqtt.Suback) ([]retainedJob,
 		c.subs.put(s)
 		if r.LeftOut > 0 {
 			c.b.metrics.retainedLeftOut.Add(uint64(r.LeftOut))
-			c.log.Info("the queue has no room for retained messages", "topic", s.Filter.String(), "count", r.LeftOut)
+			c.log.Info("the queue has no room for retained messages", "topic", topic.Clip(s.Filter.String()), "count", r.LeftOut)
 		}
 		wanted := when == engine.RetainedAlways || when == engine.RetainedIfNew && !r.Existed
 		if s.Group == "" && wanted && (!r.Queued || r.Direct > 0) {
@@ -252,7 +252,7 @@ func (c *conn) refuseFilter(filter string, err error, i int, ack *mqtt.Suback) {
 	}
 	c.b.metrics.subscribeRefused.Add(1)
 	c.noteRefusal(err)
-	c.logRefusal("subscription refused", ack.Codes[i], err, "topic", filter)
+	c.logRefusal("subscription refused", ack.Codes[i], err, "topic", topic.Clip(filter))
 }
 
 // subscription turns one entry of a SUBSCRIBE into a subscription that the

@@ -10,6 +10,7 @@ import (
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/mqtt"
 	"github.com/keepmq/keepmq/internal/quota"
+	"github.com/keepmq/keepmq/internal/topic"
 )
 
 // A delayedWill is a will that waits for its time.
@@ -116,7 +117,7 @@ func (c *conn) lastWords(ctx context.Context) {
 // publishWillOnce publishes a will if it is still allowed. It reports false if
 // it should be tried again; one that goes beyond a limit should not.
 func (b *Broker) publishWillOnce(ctx context.Context, w *engine.Will) bool {
-	log := b.log.With("org", w.Message.Org, "session", w.Session.Client, "topic", w.Message.Topic.String())
+	log := b.log.With("org", w.Message.Org, "session", w.Session.Client, "topic", topic.Clip(w.Message.Topic.String()))
 	seen := b.changes.Load()
 	grant, err := b.cfg.Verifier.Renew(ctx, w.Ref)
 	if err == nil {

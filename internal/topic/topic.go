@@ -168,3 +168,13 @@ func (f Filter) Prefix() string {
 	}
 	return f.s[:i]
 }
+
+// Clip returns s as far as a log or a message to its owner has room for it: 200
+// bytes, of up to 65,535.
+func Clip(s string) string {
+	const most = 200
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}

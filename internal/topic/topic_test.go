@@ -268,3 +268,12 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestClip(t *testing.T) {
+	long := strings.Repeat("é", 150)
+	for s, want := range map[string]string{"": "", "a/b": "a/b", long[:200]: long[:200], long: long[:200] + "…", "x" + long: "x" + long[:198] + "…"} {
+		if got := Clip(s); got != want {
+			t.Errorf("Clip(%.20q…) = %q", s, got)
+		}
+	}
+}

@@ -265,6 +265,9 @@ func (w *world) settle(l *life, wait func()) {
 func (w *world) quiet() error {
 	for _, r := range w.roles {
 		if !r.settled.Load() {
+			if why := r.waits.Load(); why != nil {
+				return fmt.Errorf("%s waits, %s", r.id, *why)
+			}
 			return errors.New(r.id + " waits")
 		}
 	}

@@ -2,6 +2,7 @@ package crash
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -26,7 +27,8 @@ type role struct {
 	told     bool // it has published its last messages
 	ended    presenceClock
 
-	settled atomic.Bool // nothing of it is under way
+	settled atomic.Bool            // nothing of it is under way
+	waits   atomic.Pointer[string] // for what, if not
 }
 
 // step is the time between two things a role does.
@@ -39,6 +41,7 @@ func (r *role) live(l *life) {
 			if errors.Is(err, errRefused) && !l.stopping.Load() {
 				r.fault("%v", err)
 			}
+			r.say("to be let in: %v", err)
 			select {
 			case <-l.ctx.Done():
 			case <-time.After(5 * step):
@@ -92,7 +95,17 @@ func (r *role) step(l *life) {
 		r.held = false
 		r.acknowledge()
 	}
-	r.settled.Store(r.idle() && len(r.in)+len(r.due) == 0 && (phase != last || r.told))
+	settled := r.idle() && len(r.in)+len(r.due) == 0 && (phase != last || r.told)
+	if !settled && phase != loading {
+		r.say("%d answers to messages, %d to requests; %d messages unfinished, %d acknowledgements unsent", len(r.out), len(r.asked), len(r.in), len(r.due))
+	}
+	r.settled.Store(settled)
+}
+
+// say notes what the role is waiting for.
+func (r *role) say(format string, args ...any) {
+	s := fmt.Sprintf("connection %d: ", r.conn) + fmt.Sprintf(format, args...)
+	r.waits.Store(&s)
 }
 
 func (r *role) quit() {

@@ -104,7 +104,7 @@ func TestHugePacketsAreRefused(t *testing.T) {
 	})
 	t.Run("large CONNECT", func(t *testing.T) {
 		p := s.ours.asDevice().packet()
-		p.Properties.UserProperties = bomb(70 << 10)
+		p.Properties.UserProperties = bomb(130 << 10)
 		c := s.dial(t, nil)
 		_ = c.raw(p.Append(nil, mqtt.V5))
 		if a, ok := c.next().(*mqtt.Connack); ok && !a.Code.IsError() {

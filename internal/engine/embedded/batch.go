@@ -1,6 +1,8 @@
 package embedded
 
 import (
+	"fmt"
+
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/keepmq/keepmq/internal/auth"
@@ -206,13 +208,14 @@ func (r *refs) read(k refKey) uint64 {
 		return 0
 	}
 	if err != nil {
-		r.e.log.Error("read how often a message is needed", "org", k.org, "err", err)
+		// Wrapped, for by itself it is written with pages of stack.
+		r.e.log.Error("cannot read how often a message is needed", "org", k.org, "err", fmt.Errorf("read count: %w", err))
 		return unknown
 	}
 	n, err := parseNumber(v)
 	_ = closer.Close()
 	if err != nil {
-		r.e.log.Error("read how often a message is needed", "org", k.org, "err", err)
+		r.e.log.Error("cannot read how often a message is needed", "org", k.org, "err", err)
 		return unknown
 	}
 	return n
