@@ -46,8 +46,8 @@ const maxEvents = 500
 // its name.
 const maxClient = 200
 
-// maxOrgs bounds the organisations of a Log.
-const maxOrgs = 10_000
+// maxAll bounds the events of all organisations together: some 100 MB.
+const maxAll = 200_000
 
 // A Log remembers which clients reached which limits, for their owners to see.
 // Its memory is bounded: the same again is counted, not added, and what was
@@ -55,8 +55,9 @@ const maxOrgs = 10_000
 type Log struct {
 	now func() time.Time
 
-	mu   sync.Mutex // guards orgs
-	orgs map[string]map[eventKey]*Event
+	mu    sync.Mutex // guards the fields below
+	orgs  map[string]map[eventKey]*Event
+	total int // events in orgs
 }
 
 // NewLog returns an empty Log. now is time.Now if nil.
@@ -82,17 +83,18 @@ func (g *Log) Add(e Event) {
 	defer g.mu.Unlock()
 	of := g.orgs[e.Org]
 	if of == nil {
-		if len(g.orgs) >= maxOrgs {
-			g.forgetOrg()
-		}
 		of = map[eventKey]*Event{}
 		g.orgs[e.Org] = of
 	}
 	old := of[key]
 	if old == nil {
 		if len(of) >= maxEvents {
-			forgetOldest(of)
+			g.total -= forgetOldest(of)
 		}
+		if g.total >= maxAll {
+			g.forgetOther(e.Org)
+		}
+		g.total++
 		added := e
 		added.Count, added.First = 0, now
 		old = &added
@@ -102,16 +104,20 @@ func (g *Log) Add(e Event) {
 	old.Last, old.Value = now, e.Value
 }
 
-// forgetOrg forgets one organisation. mu is held.
-func (g *Log) forgetOrg() {
-	for org := range g.orgs {
-		delete(g.orgs, org)
-		return
+// forgetOther forgets an organisation other than this one. mu is held.
+func (g *Log) forgetOther(org string) {
+	for other, of := range g.orgs {
+		if other != org {
+			g.total -= len(of)
+			delete(g.orgs, other)
+			return
+		}
 	}
 }
 
-// forgetOldest makes room for many, so that it is seldom called.
-func forgetOldest(of map[eventKey]*Event) {
+// forgetOldest makes room for many, so that it is seldom called, and
+// returns how many.
+func forgetOldest(of map[eventKey]*Event) (n int) {
 	last := make([]time.Time, 0, len(of))
 	for _, e := range of {
 		last = append(last, e.Last)
@@ -121,8 +127,10 @@ func forgetOldest(of map[eventKey]*Event) {
 	for key, e := range of {
 		if !e.Last.After(border) {
 			delete(of, key)
+			n++
 		}
 	}
+	return n
 }
 
 // Events returns the events of an organisation, the latest first.
@@ -144,5 +152,6 @@ func (g *Log) Forget(org string) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.total -= len(g.orgs[org])
 	delete(g.orgs, org)
 }

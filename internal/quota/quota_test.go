@@ -177,8 +177,17 @@ func TestLog(t *testing.T) {
 	if len(g.Events("a")) != 0 || len(g.Events("b")) != 1 {
 		t.Error("the wrong events are forgotten")
 	}
-	for i := range 20_000 {
-		g.Add(quota.Event{Org: fmt.Sprint(i)})
+	for i := range 1000 { // all together have room for less than half of this
+		for k := range 450 {
+			g.Add(quota.Event{Org: fmt.Sprint("org", i), Principal: fmt.Sprint(k)})
+		}
+	}
+	kept := 0
+	for i := range 1000 {
+		kept += len(g.Events(fmt.Sprint("org", i)))
+	}
+	if kept > 200_000 || kept < 190_000 || len(g.Events("org999")) != 450 {
+		t.Errorf("%d events are kept in all, %d of the last organisation", kept, len(g.Events("org999")))
 	}
 	(*quota.Log)(nil).Add(e)
 }
