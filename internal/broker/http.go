@@ -201,9 +201,8 @@ func (b *Broker) postAs(w http.ResponseWriter, r *http.Request, grant *auth.Gran
 	if err := b.slowPost(r, grant, limits); err != nil {
 		return err
 	}
-	n, err := publishName(grant, limits, topicName)
-	if err != nil {
-		return err
+	if _, err := publishName(grant, limits, topicName); err != nil {
+		return err // and its body is not read
 	}
 	most := limits.Get(quota.ClientPayload)
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
@@ -220,7 +219,8 @@ func (b *Broker) postAs(w http.ResponseWriter, r *http.Request, grant *auth.Gran
 	if grant, seen, err = b.present(r.Context(), grant, seen); err != nil {
 		return err
 	}
-	if n, err = publishName(grant, b.limitsOf(tenant, group, grant), topicName); err != nil {
+	n, err := publishName(grant, b.limitsOf(tenant, group, grant), topicName)
+	if err != nil {
 		return err
 	}
 	b.limitOrg(tenant, grant.OrgLimits(b.cfg.Limits), seen)

@@ -15,14 +15,13 @@ import (
 
 // A device is a client with what it keeps over its connections.
 type device struct {
-	id    identity
-	conn  *conn   // nil: none
-	out   []*flow // messages it sent and that are not done
-	owed  []owed  // acknowledgements it holds back
-	hold  bool    // it holds them back
-	late  bool    // it holds PUBREL back
-	next  uint16
-	known bool // it expects the server to know its session
+	id   identity
+	conn *conn   // nil: none
+	out  []*flow // messages it sent and that are not done
+	owed []owed  // acknowledgements it holds back
+	hold bool    // it holds them back
+	late bool    // it holds PUBREL back
+	next uint16
 }
 
 // A flow is a QoS 1 or 2 message from a device.
@@ -48,15 +47,6 @@ func (d *device) identifier() uint16 {
 			return d.next
 		}
 	}
-}
-
-func (d *device) flow(id uint16) *flow {
-	for _, f := range d.out {
-		if f.p.PacketID == id {
-			return f
-		}
-	}
-	return nil
 }
 
 func (d *device) forget(f *flow) {

@@ -131,15 +131,7 @@ type session struct {
 	subs       map[subKey]*subscription
 	queue      []*entry // not done
 	finished   []*entry // done; a power cut may bring them back
-	received   map[uint16]*receipt
-	will       *will // waits for its time
-}
-
-// A receipt is a QoS 2 message from the client of which the identifier is, or
-// may be, known to the server.
-type receipt struct {
-	m    *message
-	sure bool // PUBREC was received
+	will       *will    // waits for its time
 }
 
 // A will that waits to be published.

@@ -83,7 +83,7 @@ func testQueueBytes(t *testing.T, s Store) {
 		e = s.Open(t)
 		refused()
 		// A claim sets it anew; what is there stays.
-		c = claim(t, e, id, time.Hour, queueBytes(size), queue(4))
+		claim(t, e, id, time.Hour, queueBytes(size), queue(4))
 		err := tryPublish(t, e, "a", topic, "4", 1)
 		wantExceeded(t, "publish over a lower limit", err, quota.ClientQueueBytes, size)
 		c = claim(t, e, id, time.Hour, queueBytes(100*size), queue(4))
