@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/keepmq/keepmq/internal/client"
@@ -13,7 +14,7 @@ import (
 )
 
 // patience bounds what should happen soon, on a busy machine.
-const patience = 3 * time.Minute
+const patience = time.Minute
 
 // lifetime is how long a connection lives, on average.
 const lifetime = 2 * time.Minute
@@ -49,7 +50,9 @@ type member struct {
 	ready      chan struct{} // closed when it is subscribed
 	once       sync.Once
 
-	online atomic.Bool
+	conns      int  // of live only
+	subscribed bool // of live only
+	online     atomic.Bool
 
 	mu    sync.Mutex // guards the fields below
 	owed  map[int64]byte
@@ -113,9 +116,12 @@ func (m *member) live() {
 			m.wait(time.Duration(200+m.rnd.IntN(800)) * time.Millisecond)
 			continue
 		}
+		m.conns++
 		if err := m.serve(c); err != nil {
 			c.Abort()
-			m.f.redialed.Add(1)
+			if m.f.redialed.Add(1) < 20 {
+				m.f.w.t.Logf("client %d, connection %d: broken: %v", m.id, m.conns, err)
+			}
 		}
 	}
 }
@@ -132,11 +138,16 @@ func (m *member) wait(d time.Duration) {
 func (m *member) serve(c *client.Client) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	if m.persistent && !c.Server().SessionPresent {
+	if m.subscribed && !c.Server().SessionPresent {
+		m.fault("connection %d: its session is gone", m.conns)
+	}
+	// A session may be there although no CONNACK ever told so.
+	if m.persistent && !m.subscribed {
 		codes, err := c.Subscribe(ctx, mqtt.Subscription{Filter: m.topic() + "/#", QoS: 2})
 		if err != nil || codes[0].IsError() {
 			return fmt.Errorf("subscribe: %v, %w", codes, err)
 		}
+		m.subscribed = true
 	}
 	m.once.Do(func() { close(m.ready) })
 	m.online.Store(true)
@@ -146,10 +157,11 @@ func (m *member) serve(c *client.Client) error {
 	defer wg.Wait()
 
 	until := time.Now().Add(time.Duration(m.rnd.ExpFloat64() * float64(lifetime)))
+	every := time.Duration(float64(time.Second) * float64(len(m.f.members)) / float64(*rate))
+	tick := min(every, 200*time.Millisecond) // it publishes at so many of them as to keep the rate
 	for {
-		pause := time.Duration(m.rnd.ExpFloat64() * float64(time.Second) * float64(len(m.f.members)) / float64(*rate))
 		select {
-		case <-time.After(min(pause, 200*time.Millisecond)):
+		case <-time.After(tick/2 + time.Duration(m.rnd.Int64N(int64(tick)))):
 		case <-c.Done():
 			return c.Err()
 		}
@@ -162,7 +174,7 @@ func (m *member) serve(c *client.Client) error {
 			err := m.end(c, cut)
 			m.wait(time.Duration(m.rnd.IntN(3000)) * time.Millisecond)
 			return err
-		case pause <= 200*time.Millisecond || m.rnd.Float64() < float64(200*time.Millisecond)/float64(pause):
+		case m.rnd.Float64() < float64(tick)/float64(every):
 			if err := m.publish(ctx, c); err != nil {
 				return err
 			}
@@ -275,7 +287,8 @@ func (f *fleet) live(name string, d time.Duration) *latencies {
 	return p
 }
 
-// drain lets everybody stay connected until all that is owed has come.
+// drain lets everybody stay connected until all that is owed has come. If it does
+// not, the server ends with a dump of what it is doing.
 func (f *fleet) drain() {
 	f.stopping.Store(true)
 	for end := time.Now().Add(patience); time.Now().Before(end); {
@@ -289,6 +302,12 @@ func (f *fleet) drain() {
 		t := time.NewTimer(200 * time.Millisecond)
 		<-t.C
 	}
+	f.check()
+	if err := syscall.Kill(f.w.s.PID(), syscall.SIGQUIT); err != nil {
+		f.w.t.Error(err)
+	}
+	<-time.After(5 * time.Second) // to write it
+	f.w.t.Fatalf("not all that is owed came within %v; %d publishes have no answer", patience, f.pending.Load())
 }
 
 func (m *member) missing() (n int) {
@@ -338,6 +357,9 @@ func (m *member) discard() {
 func (f *fleet) check() {
 	faults := 0
 	for _, m := range f.readers {
+		if n := m.missing(); n > 0 {
+			f.w.t.Errorf("client %d, version %v, %d connections, misses %d messages and has %d", m.id, m.cfg.Version, m.conns, n, len(m.got))
+		}
 		for k, qos := range m.owed {
 			if m.got[k] == 0 {
 				m.wrong = append(m.wrong, fmt.Sprintf("message %d with QoS %d was acknowledged and never came", k, qos))
