@@ -175,6 +175,11 @@ func (c *conn) read() error {
 			return err
 		}
 		c.heard.Store(0)
+		if c.ctx.Err() != nil {
+			// Before MQTT 5 a message that is refused ends the connection and is sent
+			// again: what came behind it must not be taken before it [MQTT-4.6.0-5].
+			return errEnded
+		}
 		if err := c.handle(h, body); err != nil {
 			return err
 		}

@@ -314,3 +314,18 @@ func TestBadPackets(t *testing.T) {
 		})
 	}
 }
+
+// What stands behind a message that is refused, and so comes again, is not taken
+// before it.
+func TestNothingOvertakesRefused(t *testing.T) {
+	w := start(t, nil)
+	sub := w.connect(mqtt.V311, "sub", nil)
+	sub.sub("#", 1)
+	w.dir.add(testOrg, "some", func(s *auth.Spec) { s.Rules = []auth.Rule{{Action: auth.Publish, Filter: filter("may/#")}} })
+	for i := range 50 {
+		c := w.connect(mqtt.V311, fmt.Sprint("c", i), func(p *mqtt.Connect) { as(p, testOrg, "some") })
+		c.send(pub("must not", "1", 1, 1), pub("may/x", "2", 1, 2), pub("may/x", "3", 0, 0))
+		c.closed()
+	}
+	sub.ping()
+}
