@@ -19,7 +19,8 @@
 // event loop for the silent: it would save a part of what the system keeps for a
 // socket anyway. With one byte or half a ClientHello it is 10 KiB, with a whole
 // one and no more 28 KiB, with a handshake and no CONNECT 11 KiB; MaxHandshakes
-// bounds how many of these there are, at 28 MiB by default.
+// bounds how many of these there are, at 28 MiB by default; a large CONNECT, which
+// its reader bounds, comes on top of that as far as it has arrived.
 //
 // The limits, with their defaults and what happens at each:
 //
