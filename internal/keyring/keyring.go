@@ -20,6 +20,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -39,6 +40,7 @@ const (
 // any goroutine.
 type Ring struct {
 	db     store.DB
+	path   string // of the master key
 	master tink.AEAD
 	own    []byte // the installation's data key
 
@@ -60,7 +62,7 @@ func Open(ctx context.Context, dir string, db store.DB) (*Ring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open keyring: %w", err)
 	}
-	r := &Ring{db: db, master: master, sealers: map[auth.OrgID]*Sealer{}}
+	r := &Ring{db: db, path: filepath.Join(dir, masterName), master: master, sealers: map[auth.OrgID]*Sealer{}}
 	err = db.Update(ctx, func(tx *store.Tx) error {
 		r.own, err = r.unwrap(ctx, tx, installation)
 		if !errors.Is(err, sql.ErrNoRows) {
@@ -127,7 +129,7 @@ func (r *Ring) unwrap(ctx context.Context, tx *store.Tx, name string) ([]byte, e
 	}
 	key, err := r.master.Decrypt(wrapped, wrapContext(name))
 	if err != nil || len(key) != keySize {
-		return nil, errs.Wrap(errs.Unavailable, err, "the master key does not open the stored keys: it is not the one of this data, or the database was changed; restore the matching "+masterName+" or a backup")
+		return nil, errs.Wrap(errs.Unavailable, err, "the master key "+r.path+" does not open the stored keys: it is damaged or not the one of this data, or the database was changed; put back the file or the database from your copy")
 	}
 	return key, nil
 }

@@ -64,7 +64,7 @@ func TestMasterRefused(t *testing.T) {
 		{"group can read", func(p string) error { return os.Chmod(p, 0o640) }, "chmod 600"},
 		{"all can read", func(p string) error { return os.Chmod(p, 0o604) }, "chmod 600"},
 		{"group can write", func(p string) error { return os.Chmod(p, 0o620) }, "chmod 600"},
-		{"another key", write(foreign), "restore the matching"},
+		{"another key", write(foreign), "put back the file or the database"},
 		{"empty", write(nil), "damaged"},
 		{"cut", write(foreign[:len(foreign)/2]), "damaged"},
 		{"no keyset", write([]byte(`{"format":"keepmq master key 1","keyset":{}}`)), "damaged"},
@@ -106,6 +106,39 @@ func TestMasterRefused(t *testing.T) {
 				t.Errorf("with the right file again: %q, %v", got, err)
 			}
 		})
+	}
+}
+
+// Whatever bit of the master key is another one, the refusal names the file and
+// says what to do; or the file still holds the same key.
+func TestMasterEveryBit(t *testing.T) {
+	dir := t.TempDir()
+	db := openDB(t, dir)
+	sealed, err := openRing(t, dir, db).Seal("p", []byte("kept"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, masterName)
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 8 * len(good) {
+		bad := bytes.Clone(good)
+		bad[i/8] ^= 1 << (i % 8)
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		ring, err := Open(t.Context(), dir, db)
+		if err == nil {
+			if got, err := ring.Open("p", sealed); err != nil || string(got) != "kept" {
+				t.Errorf("bit %d: another key was taken: %q, %v", i, got, err)
+			}
+			continue
+		}
+		if m := errs.Message(err); !strings.Contains(m, path) || !strings.Contains(m, "your copy") {
+			t.Errorf("bit %d: the message does not say where and what to do: %s", i, m)
+		}
 	}
 }
 
