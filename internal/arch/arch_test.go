@@ -19,6 +19,7 @@ var allowed = map[string]string{
 	"internal/door":    "std",
 	"internal/arch":    "std",
 	"internal/nettest": "std",
+	"internal/poll":    "",
 	// vocabulary
 	"internal/topic":         "std errs",
 	"internal/mqtt":          "std",
@@ -44,7 +45,7 @@ var allowed = map[string]string{
 	"internal/profile":   "std auth errs quota topic",
 	"internal/registry":  "audit auth auth/jwt auth/sasl ca errs keyring profile quota secret store topic",
 	// faces: they never import each other
-	"internal/broker":       "auth door engine errs mqtt quota secret topic",
+	"internal/broker":       "auth door engine errs mqtt poll quota secret topic",
 	"internal/api":          "audit auth auth/jwt ca errs quota registry secret store",
 	"internal/console":      "std auth engine errs quota registry secret topic",
 	"internal/edge":         "std client edge/sources errs mqtt secret",

@@ -28,6 +28,7 @@ import (
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/door"
 	"github.com/keepmq/keepmq/internal/engine"
+	"github.com/keepmq/keepmq/internal/poll"
 	"github.com/keepmq/keepmq/internal/quota"
 )
 
@@ -67,9 +68,10 @@ type Broker struct {
 	tls     *tls.Config
 	metrics metrics
 	http    *http.Server
-	web     *handoff      // connections for http
-	door    *door.Door    // what connections come through
-	changes atomic.Uint64 // changes of grants seen so far
+	web     *handoff            // connections for http
+	door    *door.Door          // what connections come through
+	poll    func() *poll.Poller // made when it is needed; nil: every connection has a goroutine
+	changes atomic.Uint64       // changes of grants seen so far
 
 	watch     context.Context // ends when Shutdown begins
 	stopWatch context.CancelFunc
@@ -116,6 +118,7 @@ func New(cfg Config) (*Broker, error) {
 	b.watch, b.stopWatch = context.WithCancel(context.Background())
 	b.life, b.stopLife = context.WithCancel(context.Background())
 	b.http = b.newHTTP()
+	b.poll = sync.OnceValue(b.openPoller)
 	return b, nil
 }
 
@@ -256,6 +259,7 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 		<-done
 	}
 	b.stopLife()
+	b.poll().Close()
 	return err
 }
 

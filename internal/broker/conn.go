@@ -14,11 +14,13 @@ import (
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/poll"
 	"github.com/keepmq/keepmq/internal/quota"
 )
 
-// A conn is one client connection. One goroutine reads it; others come when
-// there is something to write and go when it is written.
+// A conn is one client connection. One goroutine at a time reads it: its own, or
+// a worker of the poller. Others come when there is something to write and go when
+// it is written.
 //
 // Lock order: turn, then replies.mu, then out.mu, then b.mu. The engine calls
 // back with locks of its own held, so it is never called with replies.mu or
@@ -27,6 +29,7 @@ type conn struct {
 	b      *Broker
 	nc     net.Conn // what MQTT is spoken on
 	peer   *peer
+	wire   *poll.Conn // nil unless it is polled; guarded by out.mu
 	log    *slog.Logger
 	ctx    context.Context // ends when the connection is to end
 	cancel context.CancelFunc
@@ -65,6 +68,7 @@ type conn struct {
 	until  *time.Timer                  // for the end of the credential
 
 	// Used by the reader only.
+	worker     *poll.Worker // nil: it has a goroutine of its own
 	in         inbuf
 	pub        mqtt.Publish
 	ack        mqtt.Ack
@@ -92,6 +96,9 @@ func (b *Broker) serve(p *peer, nc net.Conn, transport string) {
 	}
 	err := c.connect()
 	if err == nil {
+		if c.poll() {
+			return
+		}
 		err = c.read()
 	}
 	c.stop(err)
@@ -108,7 +115,7 @@ func newConn(b *Broker, p *peer, nc net.Conn, transport string) *conn {
 	c.limits.Store(&b.cfg.Limits)
 	c.ctx, c.cancel = context.WithCancel(b.life)
 	c.in.r = nc
-	c.in.release()
+	c.in.waits = true
 	c.out.init()
 	c.replies.init()
 	return c
@@ -150,6 +157,7 @@ func (c *conn) breathe() error {
 	defer c.out.mu.Unlock()
 	for c.out.end == nil && c.out.backlog() > c.maxOutbound()+slack {
 		c.heard.Store(0) // what it sent meanwhile is not read
+		c.block()
 		c.out.room.Wait()
 	}
 	if c.out.end != nil {
@@ -194,8 +202,10 @@ func (c *conn) handle(h mqtt.Header, body []byte) error {
 	case mqtt.PUBACK, mqtt.PUBREC, mqtt.PUBREL, mqtt.PUBCOMP:
 		return c.acknowledged(h.Type, body)
 	case mqtt.SUBSCRIBE:
+		c.block()
 		return c.subscribe(body)
 	case mqtt.UNSUBSCRIBE:
+		c.block()
 		return c.unsubscribe(body)
 	case mqtt.PINGREQ:
 		if err := c.slow(1, 0); err != nil {

@@ -230,7 +230,7 @@ func (c *conn) begin(p *mqtt.Connect, assigned bool) error {
 	limits := c.limits.Load()
 	c.out.hold = 1 // CONNACK comes first [MQTT-3.2.0-1]
 	claimed, err := c.b.claim(c.ctx, engine.Claim{
-		ID: c.id, UID: c.grant.Load().Ref().UID, Clean: p.CleanStart, Expiry: c.expiry, Will: c.will, Sink: c,
+		ID: c.id, UID: c.grant.Load().Ref().UID, Clean: p.CleanStart, Expiry: c.expiry, Will: c.will, Sink: c, MayWait: c.block,
 		Queue: int(limits.Get(quota.ClientQueue)), QueueBytes: limits.Get(quota.ClientQueueBytes),
 		EndWhenFull: limits.Get(quota.ClientQueueFull) == quota.EndSession,
 	})

@@ -5,18 +5,22 @@ import (
 	"sync"
 )
 
-// inbuf reads a connection. While nothing is under way it owns no more than a
-// few bytes: whoever is idle costs little.
+// inbuf reads a connection. It owns no more than a few bytes while nothing is
+// under way, or none if its reader need not wait: whoever is idle costs little.
 type inbuf struct {
 	r     io.Reader
-	small [256]byte
-	buf   []byte // small[:], or a larger one
+	waits bool   // a read waits for the peer
+	small []byte // what it reads into then
+	buf   []byte // small, or a larger one; nil: none
 	i, n  int    // buf[i:n] has been read and not consumed
 	lent  *[]byte
 }
 
-// chunk is the size of the pooled buffers.
-const chunk = 8 << 10
+// chunk is the size of the pooled buffers; few, that of the small ones.
+const (
+	chunk = 8 << 10
+	few   = 256
+)
 
 var chunks = sync.Pool{New: func() any { b := make([]byte, chunk); return &b }}
 
@@ -29,11 +33,27 @@ func (b *inbuf) release() {
 	if b.i < b.n {
 		return
 	}
+	b.giveBack()
+	b.buf, b.i, b.n = nil, 0, 0
+}
+
+func (b *inbuf) giveBack() {
 	if b.lent != nil {
 		chunks.Put(b.lent)
 		b.lent = nil
 	}
-	b.buf, b.i, b.n = b.small[:], 0, 0
+}
+
+// park is called when nothing can be read for now.
+func (b *inbuf) park() {
+	b.release()
+	have := b.n - b.i
+	if have > 0 && have <= few && b.lent != nil { // the beginning of a packet
+		own := make([]byte, few)
+		copy(own, b.bytes())
+		b.giveBack()
+		b.buf, b.i, b.n = own, 0, have
+	}
 }
 
 // fill reads once. need is the size of the packet that stands first, or 0 if
@@ -41,6 +61,9 @@ func (b *inbuf) release() {
 // a length promises.
 func (b *inbuf) fill(need int) (int, error) {
 	b.release()
+	if b.buf == nil {
+		b.begin()
+	}
 	if have := b.n - b.i; b.i > 0 || have == len(b.buf) {
 		switch {
 		case have < len(b.buf)/2 && need <= len(b.buf):
@@ -52,10 +75,7 @@ func (b *inbuf) fill(need int) (int, error) {
 		default:
 			larger := make([]byte, max(chunk, min(max(need, chunk), 4*have)))
 			copy(larger, b.buf[b.i:b.n])
-			if b.lent != nil {
-				chunks.Put(b.lent)
-				b.lent = nil
-			}
+			b.giveBack()
 			b.buf = larger
 		}
 		b.i, b.n = 0, have
@@ -66,4 +86,17 @@ func (b *inbuf) fill(need int) (int, error) {
 		err = nil // it comes again
 	}
 	return n, err
+}
+
+// begin takes a buffer for what comes next.
+func (b *inbuf) begin() {
+	if b.waits {
+		if b.small == nil {
+			b.small = make([]byte, few)
+		}
+		b.buf = b.small
+		return
+	}
+	b.lent = chunks.Get().(*[]byte)
+	b.buf = *b.lent
 }

@@ -310,6 +310,7 @@ func (c *conn) slow(n, size int) error {
 
 // pause reads nothing from the client for a while.
 func (c *conn) pause(d time.Duration) error {
+	c.block()
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

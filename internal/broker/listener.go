@@ -15,6 +15,7 @@ import (
 	"github.com/keepmq/keepmq/internal/door"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/poll"
 	"github.com/keepmq/keepmq/internal/quota"
 )
 
@@ -46,8 +47,9 @@ func harden(base *tls.Config) *tls.Config {
 type peer struct {
 	net.Conn // TLS
 	b        *Broker
-	raw      net.Conn // below TLS
-	front    []byte   // read while sniffing, and to be read again
+	raw      net.Conn   // below TLS
+	wire     *poll.Conn // raw, if it can be polled
+	front    []byte     // read while sniffing, and to be read again
 	cert     *x509.Certificate
 	name     string // server name the client asked for
 	remote   netip.AddrPort
@@ -88,6 +90,9 @@ func (p *peer) abort() {
 func (p *peer) leave() {
 	if t, ok := p.Conn.(*tls.Conn); ok {
 		_ = t.CloseWrite() // it is closed in any case
+	}
+	if p.wire != nil {
+		_ = p.wire.Drain()
 	}
 	p.abort()
 }
@@ -169,7 +174,7 @@ func (b *Broker) accept(ln net.Listener) error {
 		if tc, ok := nc.(*tls.Conn); ok {
 			nc = tc.NetConn() // the handshake is ours, and has not begun
 		}
-		g := b.door.Arrive(nc)
+		g := b.door.Arrive(b.pollable(nc))
 		if g == nil {
 			continue
 		}
@@ -222,6 +227,7 @@ func (b *Broker) handshake(g *door.Guest) (*peer, error) {
 		return nil, errors.New("TLS version is below 1.2")
 	}
 	p := &peer{Conn: tc, b: b, raw: g.Conn, guest: g, name: st.ServerName, deadline: time.Now().Add(g.Left())}
+	p.wire, _ = g.Conn.(*poll.Conn)
 	if len(st.VerifiedChains) > 0 {
 		p.cert = st.PeerCertificates[0]
 	}

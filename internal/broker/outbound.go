@@ -2,6 +2,7 @@ package broker
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/keepmq/keepmq/internal/engine"
@@ -10,13 +11,16 @@ import (
 
 // outbound is what waits for a client.
 type outbound struct {
-	mu       sync.Mutex // guards the fields below
-	room     *sync.Cond // tells of progress: something was written, acknowledged or ended
-	buf      []byte     // encoded, and not taken by the flusher yet
-	writing  int        // bytes the flusher is writing
-	running  bool       // there is a flusher
-	end      *ending    // set once: nothing more is to be sent
-	deadline time.Time  // of the last write, after end
+	mu       sync.Mutex  // guards the fields below
+	room     *sync.Cond  // tells of progress: something was written, acknowledged or ended
+	buf      []byte      // encoded, and not taken by the flusher yet
+	writing  int         // bytes the flusher is writing
+	running  bool        // there is a flusher, or will be
+	left     []byte      // taken by a flusher that must not wait, and left to one that may
+	failed   error       // why it stopped, if not for having to wait
+	stuck    atomic.Bool // a flusher waits for the client
+	end      *ending     // set once: nothing more is to be sent
+	deadline time.Time   // of the last write, after end
 
 	inflight map[uint16]outgoing // QoS 1 and 2 messages that were sent, by packet identifier
 	nextID   uint16              // where to look for the next free identifier
@@ -99,10 +103,16 @@ func (c *conn) sendLocked(p mqtt.Packet) {
 
 // flushLocked sees to it that the buffer gets written.
 func (c *conn) flushLocked() {
-	if !c.out.running && len(c.out.buf) > 0 {
-		c.out.running = true
-		c.wg.Go(c.flush)
+	if c.out.running || len(c.out.buf) == 0 {
+		return
 	}
+	c.out.running = true
+	if c.wire == nil {
+		c.wg.Go(c.flush)
+		return
+	}
+	c.wg.Add(1)
+	c.wire.Later(c)
 }
 
 // maxWrite is what a client must read within the write timeout.
@@ -114,16 +124,21 @@ func (c *conn) flush() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	broken := false
-	for len(o.buf) > 0 {
-		b, deadline := o.buf, o.deadline
-		o.buf, o.writing = nil, len(b)
-		o.mu.Unlock()
-		err := c.write(b, deadline)
-		if cap(b) <= 64<<10 {
-			outBuffers.Put(&b)
+	for len(o.buf) > 0 || o.stuck.Load() {
+		b, deadline, err := o.left, o.deadline, o.failed
+		if !o.stuck.Load() {
+			b, o.buf = o.buf, nil
 		}
-		o.mu.Lock()
+		o.left, o.failed = nil, nil
+		o.writing = len(b)
+		if err == nil {
+			o.mu.Unlock()
+			err = c.write(b, deadline)
+			o.mu.Lock()
+			giveBack(b)
+		}
 		o.writing = 0
+		o.stuck.Store(false)
 		if err != nil {
 			o.buf, broken = nil, true
 			c.endLocked(ending{quiet: true, urgent: true, err: err})
@@ -134,6 +149,9 @@ func (c *conn) flush() {
 	}
 	if o.end == nil {
 		o.running = false
+		if c.wire != nil { // it counts for what is written without waiting, too
+			c.nc.SetWriteDeadline(time.Time{})
+		}
 		return
 	}
 	// running stays true: nobody starts another flusher.
@@ -149,9 +167,16 @@ func (c *conn) flush() {
 	c.unblock()
 }
 
+// giveBack returns a buffer that was written.
+func giveBack(b []byte) {
+	if b = b[:0]; cap(b) <= 64<<10 {
+		outBuffers.Put(&b)
+	}
+}
+
 // write writes b in pieces, each of which the client has to read in time.
 func (c *conn) write(b []byte, deadline time.Time) error {
-	for len(b) > 0 {
+	for first := true; len(b) > 0 || first && c.wire != nil; first = false {
 		n := min(len(b), maxWrite)
 		d := time.Now().Add(c.b.cfg.WriteTimeout)
 		if !deadline.IsZero() {
@@ -165,6 +190,14 @@ func (c *conn) write(b []byte, deadline time.Time) error {
 			c.out.mu.Unlock()
 			c.nc.SetWriteDeadline(deadline)
 		}
+		if first && c.wire != nil {
+			if err := c.wire.Drain(); err != nil {
+				return err
+			}
+		}
+		if n == 0 {
+			continue
+		}
 		if _, err := c.nc.Write(b[:n]); err != nil {
 			return err
 		}
@@ -175,4 +208,9 @@ func (c *conn) write(b []byte, deadline time.Time) error {
 }
 
 // unblock makes the reader return.
-func (c *conn) unblock() { c.nc.SetReadDeadline(time.Unix(1, 0)) }
+func (c *conn) unblock() {
+	c.nc.SetReadDeadline(time.Unix(1, 0))
+	if c.wire != nil {
+		c.wire.Kick()
+	}
+}

@@ -72,7 +72,10 @@ func (c *conn) publish(h mqtt.Header, body []byte) error {
 	if p.QoS < 2 || !c.persistent {
 		id = 0
 	}
-	c.turn.Lock()
+	if !c.turn.TryLock() {
+		c.block()
+		c.turn.Lock()
+	}
 	// Commit point: r.done(nil) means that the message survives a crash.
 	c.sess.Publish(c.ctx, &m, id, r.done)
 	c.turn.Unlock()
@@ -126,6 +129,7 @@ func (c *conn) settle() error {
 		if !busy {
 			return nil
 		}
+		c.block()
 		select {
 		case <-q.settled:
 		case <-c.ctx.Done():

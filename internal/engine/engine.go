@@ -175,6 +175,10 @@ type Claim struct {
 	EndWhenFull bool
 	Will        *Will // nil: none
 	Sink        Sink
+	// MayWait, unless it is nil, is called by Publish, on the goroutine of its caller,
+	// before it waits: for room to commit the message, a key, or the store. When it is
+	// not called, Publish has not waited.
+	MayWait func()
 }
 
 // Forever is the expiry of a session that does not expire.

@@ -40,8 +40,9 @@ type arrival struct {
 }
 
 // admit waits until n more bytes of an organisation may wait to be committed.
-// This is what slows publishers down to the speed of the disk.
-func (l *loop) admit(ctx context.Context, o *org, n int) error {
+// This is what slows publishers down to the speed of the disk. p, which may be nil, is told
+// before it waits.
+func (l *loop) admit(ctx context.Context, o *org, n int, p *publication) error {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
@@ -54,6 +55,7 @@ func (l *loop) admit(ctx context.Context, o *org, n int) error {
 	}
 	a := l.pool.arrive(o, n)
 	l.mu.Unlock()
+	p.mayWait()
 	select {
 	case err := <-a.turn:
 		l.pool.spare.Put(a)

@@ -92,7 +92,7 @@ func (c *claim) run(l *loop) {
 	s.expiry, s.closed, s.uid = c.Expiry, time.Time{}, c.UID
 	s.limit(int64(c.Queue), c.QueueBytes, c.EndWhenFull)
 	l.deadlines.remove(s)
-	h := &handle{s: s, sink: c.Sink}
+	h := &handle{s: s, sink: c.Sink, mayWait: c.MayWait}
 	c.found.Session = h
 	for _, sub := range s.subs {
 		c.found.Subscriptions = append(c.found.Subscriptions, sub.Subscription)

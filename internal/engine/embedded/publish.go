@@ -240,6 +240,13 @@ func (p *publication) deliver(m *engine.Message) {
 	p.live, p.more = nil, nil
 }
 
+// mayWait is called before the publisher has to wait.
+func (p *publication) mayWait() {
+	if p != nil && p.from != nil && p.from.mayWait != nil {
+		p.from.mayWait()
+	}
+}
+
 var plaintexts = sync.Pool{New: func() any { return new([]byte) }}
 
 // prepare checks that the message can be kept, waits for its turn and seals it.
@@ -248,11 +255,14 @@ func (p *publication) prepare(ctx context.Context, m *engine.Message) error {
 	if err := e.health.refusal(); err != nil && !(p.frees(m) && errors.Is(err, engine.ErrDiskFull)) {
 		return err
 	}
+	if p.o.sealer.Load() == nil {
+		p.mayWait()
+	}
 	if _, err := p.o.seal(ctx); err != nil {
 		return err // asked here as well: a key that is long in coming takes up no room
 	}
 	p.cost = 256 + int(p.size) + 96*(len(p.kept)+len(p.crowded))
-	if err := e.loop.admit(ctx, p.o, p.cost); err != nil {
+	if err := e.loop.admit(ctx, p.o, p.cost, p); err != nil {
 		return err
 	}
 	if len(p.kept)+len(p.crowded) > 0 || p.retains && len(m.Payload) > 0 {
@@ -289,6 +299,7 @@ func (p *publication) frees(m *engine.Message) bool {
 // reserveRetained makes room for the retained message: before anybody gets it,
 // for what is refused to its publisher goes to nobody.
 func (p *publication) reserveRetained(ctx context.Context, stays bool) (err error) {
+	p.mayWait()
 	if p.slot, err = p.o.enter(ctx, p.topic.String()); err != nil || !stays {
 		return err
 	}

@@ -108,7 +108,7 @@ func (d *decision) send(ctx context.Context) error {
 	}
 	o := d.scan.h.s.o
 	l := o.e.loop
-	if err := l.admit(ctx, o, d.cost); err != nil {
+	if err := l.admit(ctx, o, d.cost, nil); err != nil {
 		return err
 	}
 	op := *d

@@ -138,6 +138,8 @@ type handle struct {
 	s    *session
 	sink engine.Sink
 
+	mayWait func() // nil: nobody wants to know
+
 	// Of the goroutine that publishes.
 	received map[uint16]struct{}
 	matches  map[string]*match

@@ -1,0 +1,139 @@
+package broker
+
+import (
+	"errors"
+	"net"
+	"syscall"
+
+	"github.com/keepmq/keepmq/internal/poll"
+)
+
+// A connection that speaks MQTT over TLS and nothing between them is polled from
+// CONNACK on: it has no goroutine, and what the handshake left behind on a stack
+// is gone. The worker that is told of it runs Ready, which is the reader as
+// elsewhere. Whatever may wait calls block first.
+
+// openPoller starts the poller. Without one the broker works all the same.
+func (b *Broker) openPoller() *poll.Poller {
+	if b.isDraining() {
+		return nil
+	}
+	p, err := poll.Open()
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		b.log.Error("connections cannot be polled: each has a goroutine", "err", err)
+	}
+	return p
+}
+
+// pollable returns nc as a connection that can be polled, if it is of that kind.
+func (b *Broker) pollable(nc net.Conn) net.Conn {
+	if _, ok := nc.(syscall.Conn); !ok {
+		return nc
+	}
+	return b.poll().Wrap(nc)
+}
+
+// poll hands the connection to the poller, if it can be polled. It reports
+// whether that one serves it from here on.
+func (c *conn) poll() bool {
+	wire := c.peer.wire
+	if wire == nil || c.nc != c.peer {
+		return false
+	}
+	c.b.wg.Add(1) // for finish; the caller still counts
+	c.in.waits = false
+	c.out.mu.Lock()
+	c.wire = wire
+	c.out.mu.Unlock()
+	if err := wire.Start(c); err != nil {
+		c.out.mu.Lock()
+		c.wire = nil
+		c.out.mu.Unlock()
+		c.in.waits = true
+		c.b.wg.Done()
+		c.log.Error("cannot poll a connection", "err", err)
+		return false
+	}
+	return true
+}
+
+// Ready is part of poll.Handler.
+func (c *conn) Ready(w *poll.Worker) bool {
+	c.worker = w
+	if c.out.stuck.Load() {
+		c.block() // an answer of TLS itself would wait for the client to read
+	}
+	err := c.read()
+	c.worker = nil
+	if errors.Is(err, poll.ErrAgain) {
+		c.in.park()
+		return true
+	}
+	w.Block()
+	c.stop(err)
+	c.finish()
+	c.b.wg.Done()
+	return false
+}
+
+// block is called by the reader before it waits for anything: a worker must not
+// keep others waiting.
+func (c *conn) block() {
+	if c.worker != nil {
+		c.worker.Block()
+	}
+}
+
+// Flush is part of poll.Task: it writes what is there to be written, as far as the
+// client takes it. What is left, or has to say goodbye, is left to a goroutine.
+func (c *conn) Flush() {
+	if c.flushNow() {
+		c.wg.Done()
+		return
+	}
+	go func() {
+		defer c.wg.Done()
+		c.flush()
+	}()
+}
+
+// flushNow reports whether all was written, and the connection goes on.
+func (c *conn) flushNow() bool {
+	o := &c.out
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.end == nil {
+		if len(o.buf) == 0 {
+			o.running = false
+			return true
+		}
+		b := o.buf
+		o.buf, o.writing = nil, len(b)
+		o.mu.Unlock()
+		n, err := c.writeNow(b)
+		o.mu.Lock()
+		if err != nil || n < len(b) || c.wire.Pending() {
+			o.left, o.failed = b[n:], err
+			o.stuck.Store(true)
+			return false
+		}
+		giveBack(b)
+		o.writing = 0
+		c.drainLocked()
+		o.room.Broadcast()
+	}
+	return false
+}
+
+// writeNow writes b as far as the client takes it.
+func (c *conn) writeNow(b []byte) (done int, err error) {
+	c.wire.Inline(true)
+	defer c.wire.Inline(false)
+	for done < len(b) && err == nil && (done == 0 || !c.wire.Pending()) {
+		var n int
+		n, err = c.nc.Write(b[done:min(len(b), done+maxWrite)])
+		done += n
+	}
+	c.b.metrics.bytesOut.Add(uint64(done))
+	return done, err
+}
