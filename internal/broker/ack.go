@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/errs"
@@ -12,6 +13,9 @@ import (
 // replies are the answers to packets of the client that wait for the engine.
 // They go out in the order in which the packets came [MQTT-4.6.0-2].
 type replies struct {
+	flying  atomic.Int32 // QoS 0 messages under way in the engine
+	awaited atomic.Bool  // somebody waits for some of them to arrive
+
 	mu    sync.Mutex // guards the fields below
 	queue []*reply
 	calls int // under way in the engine
@@ -20,7 +24,7 @@ type replies struct {
 
 	received map[uint16]receipt // QoS 2 messages before their PUBREL
 
-	settled chan struct{} // has a token after progress
+	settled chan struct{} // has a token after progress; nil: nobody has waited for that yet
 }
 
 // receipt is what is known of a QoS 2 message from the client.
@@ -35,7 +39,7 @@ const (
 // A reply is one answer that waits for its turn.
 type reply struct {
 	c     *conn
-	typ   mqtt.Type // 0: nothing is sent
+	typ   mqtt.Type
 	id    uint16
 	size  int
 	code  mqtt.ReasonCode
@@ -46,13 +50,31 @@ type reply struct {
 
 var replyPool sync.Pool
 
-func (q *replies) init() {
-	q.received = map[uint16]receipt{}
-	q.settled = make(chan struct{}, 1)
+// progress returns what has a token after progress. mu is held.
+func (q *replies) progress() <-chan struct{} {
+	if q.settled == nil {
+		q.settled = make(chan struct{}, 1)
+	}
+	return q.settled
+}
+
+// note notes what is known of a QoS 2 message. mu is held.
+func (q *replies) note(id uint16, r receipt) {
+	if q.received == nil {
+		q.received = map[uint16]receipt{}
+	}
+	q.received[id] = r
 }
 
 // expect registers an answer of type typ to packet id, to be completed by its done.
 func (c *conn) expect(typ mqtt.Type, id uint16, size int) *reply {
+	c.replies.mu.Lock()
+	defer c.replies.mu.Unlock()
+	return c.expectLocked(typ, id, size)
+}
+
+// expectLocked is expect. replies.mu is held.
+func (c *conn) expectLocked(typ mqtt.Type, id uint16, size int) *reply {
 	r, _ := replyPool.Get().(*reply)
 	if r == nil {
 		r = new(reply)
@@ -60,13 +82,9 @@ func (c *conn) expect(typ mqtt.Type, id uint16, size int) *reply {
 	}
 	r.c, r.typ, r.id, r.size, r.code, r.msg, r.ready = c, typ, id, size, mqtt.Success, "", false
 	q := &c.replies
-	q.mu.Lock()
-	defer q.mu.Unlock()
 	q.calls++
 	q.bytes += size
-	if typ != 0 {
-		q.queue = append(q.queue, r)
-	}
+	q.queue = append(q.queue, r)
 	return r
 }
 
@@ -83,10 +101,9 @@ func (r *reply) finish(err error) {
 	q.calls--
 	q.bytes -= r.size
 	r.ready = true
-	if r.typ == 0 {
-		replyPool.Put(r)
-	} else {
-		c.flushReplies()
+	c.flushReplies()
+	if q.settled == nil {
+		return
 	}
 	select {
 	case q.settled <- struct{}{}:
@@ -110,7 +127,7 @@ func (c *conn) flushReplies() {
 				delete(q.received, r.id)
 				q.quota--
 			} else if q.received[r.id] == receiptPending {
-				q.received[r.id] = receiptSent
+				q.note(r.id, receiptSent)
 			}
 		}
 		c.sendAck(r.typ, r.id, r.code, r.msg)
@@ -127,14 +144,6 @@ func (c *conn) flushReplies() {
 func (c *conn) replyFailed(r *reply, err error) {
 	r.code, r.msg = publishCode(err), errs.Message(err)
 	c.noteRefusal(err)
-	if r.typ == 0 {
-		c.b.metrics.publishRefused[errs.CodeOf(err)].Add(1)
-		c.logRefusal("message is lost", r.code, err)
-		if errors.Is(err, engine.ErrLost) {
-			c.end(endingOf(err))
-		}
-		return
-	}
 	if c.version < mqtt.V5 || r.typ == mqtt.PUBREL || r.typ == mqtt.PUBCOMP || errors.Is(err, engine.ErrLost) {
 		e := endingOf(err)
 		e.code = closingCode(r.code)
@@ -143,6 +152,52 @@ func (c *conn) replyFailed(r *reply, err error) {
 	if r.typ == mqtt.PUBACK || r.typ == mqtt.PUBREC {
 		c.b.metrics.publishRefused[errs.CodeOf(err)].Add(1)
 		c.logRefusal("publish refused", r.code, err)
+	}
+}
+
+// passedOn is called when the engine is done with a QoS 0 message.
+func (c *conn) passedOn(err error) {
+	if err != nil {
+		c.messageLost(err)
+	}
+	q := &c.replies
+	q.flying.Add(-1)
+	if !q.awaited.Load() {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	select {
+	case q.settled <- struct{}{}:
+	default:
+	}
+}
+
+// flyers waits until there are no more QoS 0 messages under way than may be.
+func (c *conn) flyers(most int, over <-chan struct{}) error {
+	q := &c.replies
+	q.mu.Lock()
+	settled := q.progress()
+	q.mu.Unlock()
+	q.awaited.Store(true)
+	for int(q.flying.Load()) > most {
+		c.block()
+		select {
+		case <-settled:
+		case <-over:
+			return errEnded
+		}
+	}
+	return nil
+}
+
+// messageLost notes why a QoS 0 message was not passed on.
+func (c *conn) messageLost(err error) {
+	c.noteRefusal(err)
+	c.b.metrics.publishRefused[errs.CodeOf(err)].Add(1)
+	c.logRefusal("message is lost", publishCode(err), err)
+	if errors.Is(err, engine.ErrLost) {
+		c.end(endingOf(err))
 	}
 }
 
@@ -156,6 +211,16 @@ func closingCode(code mqtt.ReasonCode) mqtt.ReasonCode {
 
 // sendAck sends an acknowledgement, with a reason if the client wants to know.
 func (c *conn) sendAck(typ mqtt.Type, id uint16, code mqtt.ReasonCode, msg string) {
+	if code == mqtt.Success && c.clientMax >= 4 { // which is how long it is
+		c.out.mu.Lock()
+		defer c.out.mu.Unlock()
+		if c.out.end == nil {
+			a := mqtt.Ack{Type: typ, PacketID: id}
+			c.out.buf = a.Append(c.out.take(), c.version)
+			c.flushLocked()
+		}
+		return
+	}
 	a := mqtt.Ack{Type: typ, PacketID: id, Code: code}
 	if msg != "" && c.problemInfo {
 		a.ReasonString = reason(msg) // [MQTT-3.1.2-29]
@@ -165,7 +230,7 @@ func (c *conn) sendAck(typ mqtt.Type, id uint16, code mqtt.ReasonCode, msg strin
 
 // acknowledged serves PUBACK, PUBREC, PUBREL and PUBCOMP.
 func (c *conn) acknowledged(t mqtt.Type, body []byte) error {
-	a := &c.ack
+	a := &c.work.ack
 	if err := a.Decode(t, body, c.version); err != nil {
 		return err
 	}
@@ -202,7 +267,11 @@ func (c *conn) complete(t mqtt.Type, id uint16) error {
 // settleLocked ends a message's place in the window.
 func (c *conn) settleLocked(id uint16) {
 	delete(c.out.inflight, id)
-	c.drainLocked()
+	if len(c.out.pending) > 0 {
+		c.drainLocked()
+	} else {
+		c.kickLocked()
+	}
 	c.out.room.Broadcast()
 }
 
@@ -230,7 +299,7 @@ func (c *conn) pubrec(a *mqtt.Ack) error {
 	}
 	again := m.released
 	m.released = true
-	o.inflight[a.PacketID] = m
+	o.sent(a.PacketID, m)
 	o.mu.Unlock()
 	if again { // it costs the engine as much as the first time
 		if err := c.slow(1, 0); err != nil {

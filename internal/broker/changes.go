@@ -205,7 +205,7 @@ func (c *conn) adopt() error {
 			return err
 		}
 		c.subs.remove(k)
-		c.log.Info("subscription withdrawn", "topic", topic.Clip(s.Filter.String()))
+		c.log().Info("subscription withdrawn", "topic", topic.Clip(s.Filter.String()))
 	}
 	return nil
 }

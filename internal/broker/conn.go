@@ -29,8 +29,9 @@ type conn struct {
 	b      *Broker
 	nc     net.Conn // what MQTT is spoken on
 	peer   *peer
-	wire   *poll.Conn // nil unless it is polled; guarded by out.mu
-	log    *slog.Logger
+	wire   *poll.Conn      // nil unless it is polled; guarded by out.mu
+	via    string          // how it came
+	name   string          // the client identifier, once CONNECT has said it
 	ctx    context.Context // ends when the connection is to end
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // flusher, pump and their like
@@ -56,7 +57,8 @@ type conn struct {
 	refusalLogged    atomic.Int64 // when a refused message was logged, in Unix seconds
 	refusalsUnlogged atomic.Int64 // since then
 
-	ended atomic.Bool // the engine has ended the session: the will is ours
+	ending atomic.Bool // out.end is set
+	ended  atomic.Bool // the engine has ended the session: the will is ours
 
 	tenant *tenant // its organisation
 	group  *group  // its device type, or what other clients of its kind share
@@ -70,8 +72,8 @@ type conn struct {
 	// Used by the reader only.
 	worker     *poll.Worker // nil: it has a goroutine of its own
 	in         inbuf
-	pub        mqtt.Publish
-	ack        mqtt.Ack
+	work       *scratch
+	passed     func(error) // passedOn, made with the first QoS 0 message
 	aliases    map[uint16]string
 	names      map[string]named // what is known of some, for the grant and under the limits
 	namesFor   *auth.Grant
@@ -107,18 +109,40 @@ func (b *Broker) serve(p *peer, nc net.Conn, transport string) {
 
 func newConn(b *Broker, p *peer, nc net.Conn, transport string) *conn {
 	c := &conn{
-		b: b, nc: nc, peer: p, over: make(chan struct{}),
-		log:       b.log.With("address", p.remote, "transport", transport),
+		b: b, nc: nc, peer: p, over: make(chan struct{}), via: transport,
+		work:      new(scratch),
 		clientMax: mqtt.MaxPacketSize, problemInfo: true,
-		subs: subscriptions{of: map[subKey]engine.Subscription{}},
+	}
+	if nc == net.Conn(p) {
+		c.wire = p.wire
 	}
 	c.limits.Store(&b.cfg.Limits)
 	c.ctx, c.cancel = context.WithCancel(b.life)
 	c.in.r = nc
 	c.in.waits = true
-	c.out.init()
-	c.replies.init()
+	c.out.room.L = &c.out.mu
 	return c
+}
+
+// A scratch is what a reader needs while it reads.
+type scratch struct {
+	pub     mqtt.Publish
+	ack     mqtt.Ack
+	message engine.Message
+}
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+// log returns a log that tells whose connection this is.
+func (c *conn) log() *slog.Logger {
+	l := c.b.log.With("address", c.peer.remote, "transport", c.via)
+	if c.name != "" {
+		l = l.With("client", c.name)
+	}
+	if c.tenant != nil {
+		l = l.With("org", c.id.Owner.Org, "session", c.client())
+	}
+	return l
 }
 
 // next returns the next packet. Its body is valid until the call after.
@@ -183,7 +207,7 @@ func (c *conn) read() error {
 			return err
 		}
 		c.heard.Store(0)
-		if c.ctx.Err() != nil {
+		if c.ending.Load() {
 			// Before MQTT 5 a message that is refused ends the connection and is sent
 			// again: what came behind it must not be taken before it [MQTT-4.6.0-5].
 			return errEnded
@@ -276,6 +300,7 @@ func (c *conn) endLocked(e ending) {
 		o.buf, _ = mqtt.AppendWithin(o.take(), p, c.version, c.clientMax)
 	}
 	o.end = &e
+	c.ending.Store(true)
 	o.pending, o.held = nil, nil // jobs belong to sendRetained, which ends now
 	o.room.Broadcast()
 	c.cancel()
@@ -314,7 +339,7 @@ func (c *conn) finish() {
 		if e.code.IsError() {
 			level = slog.LevelInfo
 		}
-		c.log.Log(context.Background(), level, "disconnected", "code", e.code.String(), "reason", e.msg, "err", e.err)
+		c.log().Log(context.Background(), level, "disconnected", "code", e.code.String(), "reason", e.msg, "err", e.err)
 	}
 	c.in.i = c.in.n
 	c.in.release()

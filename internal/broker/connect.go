@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"time"
 
@@ -73,7 +74,7 @@ func (c *conn) reject(err error) error {
 	malformed := errors.As(err, &pe) && (code == mqtt.MalformedPacket || code == mqtt.ProtocolError)
 	c.b.metrics.refused[errs.CodeOf(err)].Add(1)
 	c.noteRefusal(err)
-	c.log.Info("connection refused", "code", code.String(), "err", err)
+	c.log().Info("connection refused", "code", code.String(), "err", err)
 	ack := &mqtt.Connack{Code: code}
 	switch {
 	case c.version >= mqtt.V5:
@@ -104,7 +105,7 @@ func (c *conn) admitClient(p *mqtt.Connect) error {
 	if err != nil {
 		return err
 	}
-	c.log = c.log.With("client", client)
+	c.name = client
 	seen := c.b.changes.Load()
 	who := client + "\x00" + p.Username.Or("")
 	if err := c.peer.mayTry(c.ctx, who, func(d time.Duration) { c.alive.Reset(d + c.b.cfg.ConnectTimeout) }); err != nil {
@@ -157,7 +158,6 @@ func (c *conn) take(grant *auth.Grant, p *mqtt.Connect, seen uint64) error {
 	c.tenant, c.group = c.b.tenantOf(grant.Principal())
 	c.setGrant(grant, seen)
 	limits := c.limits.Load()
-	c.log = c.log.With("org", c.id.Owner.Org, "session", c.id.Client)
 	switch {
 	case grant.Separate():
 		// Such connections share a name and no session. Nobody could resume it.
@@ -244,7 +244,7 @@ func (c *conn) begin(p *mqtt.Connect, assigned bool) error {
 	c.b.metrics.connected.Add(1)
 	c.b.metrics.connects.Add(1)
 	for _, id := range claimed.Received {
-		c.replies.received[id] = receiptOld
+		c.replies.note(id, receiptOld)
 	}
 	for _, s := range claimed.Subscriptions {
 		c.subs.put(s)
@@ -276,7 +276,9 @@ func (c *conn) begin(p *mqtt.Connect, assigned bool) error {
 	}
 	c.out.wake = true
 	c.releaseLocked()
-	c.log.Debug("connected", "version", c.version.String(), "present", claimed.Present)
+	if c.b.log.Enabled(c.ctx, slog.LevelDebug) {
+		c.log().Debug("connected", "version", c.version.String(), "present", claimed.Present)
+	}
 	return nil
 }
 

@@ -102,7 +102,7 @@ func (c *conn) drainLocked() {
 func (c *conn) sendVolatileLocked(m *engine.Message, d *engine.Delivery) {
 	id := c.freeIDLocked()
 	if c.writeLocked(m, d, id, false) {
-		c.out.inflight[id] = outgoing{qos: d.QoS}
+		c.out.sent(id, outgoing{qos: d.QoS})
 	}
 }
 
@@ -254,14 +254,14 @@ func (c *conn) sendEntryLocked(e *engine.Entry) (sent, ok bool) {
 		return false, false
 	}
 	if e.Released {
-		o.inflight[id] = outgoing{e.Offset, 2, true}
+		o.sent(id, outgoing{e.Offset, 2, true})
 		c.sendLocked(&mqtt.Ack{Type: mqtt.PUBREL, PacketID: id})
 		return true, true
 	}
 	if !c.writeLocked(e.Message, &e.Delivery, id, e.Sent) {
 		return false, true
 	}
-	o.inflight[id] = outgoing{e.Offset, e.Delivery.QoS, false}
+	o.sent(id, outgoing{e.Offset, e.Delivery.QoS, false})
 	return true, true
 }
 

@@ -44,6 +44,12 @@ func (b *inbuf) giveBack() {
 	}
 }
 
+// owned has reads no longer wait for the peer.
+func (b *inbuf) owned() {
+	b.waits, b.small = false, nil
+	b.release()
+}
+
 // park is called when nothing can be read for now.
 func (b *inbuf) park() {
 	b.release()

@@ -195,8 +195,8 @@ func TestKeepAliveWhileServed(t *testing.T) {
 		bubble(t, func(c *Config) { c.Limits = c.Limits.With(quota.ClientInflight, 2) }, func(t *testing.T, w *world) {
 			c := w.connect(v, "c", alive(10))
 			goOn := w.mem.hang()
-			// One more than may be under way: the third is served when there is room.
-			c.send(pub("a", "", 1, 1), pub("a", "", 0, 0), pub("a", "", 0, 0), &mqtt.Pingreq{})
+			// One more than may be under way: the last is served when there is room.
+			c.send(pub("a", "", 1, 1), pub("a", "", 0, 0), pub("a", "", 0, 0), pub("a", "", 0, 0), &mqtt.Pingreq{})
 			time.Sleep(10 * time.Minute)
 			c.silent()
 			goOn()

@@ -12,8 +12,9 @@ import (
 // outbound is what waits for a client.
 type outbound struct {
 	mu       sync.Mutex  // guards the fields below
-	room     *sync.Cond  // tells of progress: something was written, acknowledged or ended
+	room     sync.Cond   // tells of progress: something was written, acknowledged or ended
 	buf      []byte      // encoded, and not taken by the flusher yet
+	box      *[]byte     // what buf came in
 	writing  int         // bytes the flusher is writing
 	running  bool        // there is a flusher, or will be
 	left     []byte      // taken by a flusher that must not wait, and left to one that may
@@ -63,9 +64,12 @@ func (k *copied) size() int {
 	return len(k.m.Payload) + len(k.m.Properties) + len(k.m.Topic.String()) + 128
 }
 
-func (o *outbound) init() {
-	o.room = sync.NewCond(&o.mu)
-	o.inflight = map[uint16]outgoing{}
+// sent notes a message that the client has to acknowledge.
+func (o *outbound) sent(id uint16, m outgoing) {
+	if o.inflight == nil {
+		o.inflight = map[uint16]outgoing{}
+	}
+	o.inflight[id] = m
 }
 
 // backlog is the number of bytes that the client has not read.
@@ -74,7 +78,8 @@ func (o *outbound) backlog() int { return len(o.buf) + o.writing }
 // take returns the buffer to append to.
 func (o *outbound) take() []byte {
 	if o.buf == nil {
-		o.buf = (*outBuffers.Get().(*[]byte))[:0]
+		o.box = outBuffers.Get().(*[]byte)
+		o.buf = (*o.box)[:0]
 	}
 	return o.buf
 }
@@ -107,7 +112,7 @@ func (c *conn) flushLocked() {
 		return
 	}
 	c.out.running = true
-	if c.wire == nil {
+	if c.wire == nil || !c.wire.Polled() {
 		c.wg.Go(c.flush)
 		return
 	}
@@ -125,8 +130,9 @@ func (c *conn) flush() {
 	defer o.mu.Unlock()
 	broken := false
 	for len(o.buf) > 0 || o.stuck.Load() {
-		b, deadline, err := o.left, o.deadline, o.failed
-		if !o.stuck.Load() {
+		b, box, deadline, err := o.left, o.box, o.deadline, o.failed
+		left := o.stuck.Load()
+		if !left {
 			b, o.buf = o.buf, nil
 		}
 		o.left, o.failed = nil, nil
@@ -135,7 +141,9 @@ func (c *conn) flush() {
 			o.mu.Unlock()
 			err = c.write(b, deadline)
 			o.mu.Lock()
-			giveBack(b)
+			if !left {
+				giveBack(b, box)
+			}
 		}
 		o.writing = 0
 		o.stuck.Store(false)
@@ -167,10 +175,11 @@ func (c *conn) flush() {
 	c.unblock()
 }
 
-// giveBack returns a buffer that was written.
-func giveBack(b []byte) {
-	if b = b[:0]; cap(b) <= 64<<10 {
-		outBuffers.Put(&b)
+// giveBack returns a buffer that was written, in the box it came in.
+func giveBack(b []byte, box *[]byte) {
+	if cap(b) <= 64<<10 {
+		*box = b[:0]
+		outBuffers.Put(box)
 	}
 }
 

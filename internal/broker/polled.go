@@ -36,22 +36,18 @@ func (b *Broker) pollable(nc net.Conn) net.Conn {
 // poll hands the connection to the poller, if it can be polled. It reports
 // whether that one serves it from here on.
 func (c *conn) poll() bool {
-	wire := c.peer.wire
-	if wire == nil || c.nc != c.peer {
+	if c.wire == nil {
 		return false
 	}
 	c.b.wg.Add(1) // for finish; the caller still counts
-	c.in.waits = false
-	c.out.mu.Lock()
-	c.wire = wire
-	c.out.mu.Unlock()
-	if err := wire.Start(c); err != nil {
-		c.out.mu.Lock()
-		c.wire = nil
-		c.out.mu.Unlock()
+	c.in.owned()
+	scratches.Put(c.work)
+	c.work = nil
+	if err := c.wire.Start(c); err != nil {
 		c.in.waits = true
+		c.work = new(scratch)
 		c.b.wg.Done()
-		c.log.Error("cannot poll a connection", "err", err)
+		c.log().Error("cannot poll a connection", "err", err)
 		return false
 	}
 	return true
@@ -59,12 +55,13 @@ func (c *conn) poll() bool {
 
 // Ready is part of poll.Handler.
 func (c *conn) Ready(w *poll.Worker) bool {
-	c.worker = w
+	c.worker, c.work = w, scratches.Get().(*scratch)
 	if c.out.stuck.Load() {
 		c.block() // an answer of TLS itself would wait for the client to read
 	}
 	err := c.read()
-	c.worker = nil
+	scratches.Put(c.work)
+	c.worker, c.work = nil, nil
 	if errors.Is(err, poll.ErrAgain) {
 		c.in.park()
 		return true
@@ -107,7 +104,7 @@ func (c *conn) flushNow() bool {
 			o.running = false
 			return true
 		}
-		b := o.buf
+		b, box := o.buf, o.box
 		o.buf, o.writing = nil, len(b)
 		o.mu.Unlock()
 		n, err := c.writeNow(b)
@@ -117,9 +114,13 @@ func (c *conn) flushNow() bool {
 			o.stuck.Store(true)
 			return false
 		}
-		giveBack(b)
+		giveBack(b, box)
 		o.writing = 0
-		c.drainLocked()
+		if len(o.pending) > 0 {
+			c.drainLocked()
+		} else {
+			c.kickLocked()
+		}
 		o.room.Broadcast()
 	}
 	return false

@@ -27,7 +27,7 @@ const (
 // publish serves PUBLISH: resolve, authorise, charge the quota, store,
 // acknowledge, and never in another order.
 func (c *conn) publish(h mqtt.Header, body []byte) error {
-	p := &c.pub
+	p := &c.work.pub
 	if err := p.Decode(h.Flags, body, c.version); err != nil {
 		return err
 	}
@@ -46,10 +46,11 @@ func (c *conn) publish(h mqtt.Header, body []byte) error {
 		}
 		p.Retain = false
 	}
-	if err := c.settle(); err != nil {
-		return err
+	c.b.metrics.in[p.QoS].Add(1)
+	if p.QoS == 0 {
+		return c.publishAtMostOnce(grant, p, h.Size())
 	}
-	again, err := c.admit(p)
+	r, again, err := c.accept(p)
 	if err != nil {
 		return err
 	}
@@ -57,43 +58,57 @@ func (c *conn) publish(h mqtt.Header, body []byte) error {
 		if err := c.slow(1, h.Size()); err != nil {
 			return err
 		}
-	}
-	c.b.metrics.in[p.QoS].Add(1)
-	r := c.expect(replyTo[p.QoS], p.PacketID, len(p.Payload))
-	if again {
 		r.done(nil) // [MQTT-4.3.3-10]
 		return nil
 	}
-	m, err := c.message(grant, p, h.Size())
-	if err != nil {
-		return c.refuse(r, p, err)
+	if err := c.message(grant, p, h.Size()); err != nil {
+		r.done(err)
+		return nil
 	}
 	id := p.PacketID
 	if p.QoS < 2 || !c.persistent {
 		id = 0
 	}
-	if !c.turn.TryLock() {
-		c.block()
-		c.turn.Lock()
-	}
+	c.takeTurn()
 	// Commit point: r.done(nil) means that the message survives a crash.
-	c.sess.Publish(c.ctx, &m, id, r.done)
+	c.sess.Publish(c.ctx, &c.work.message, id, r.done)
 	c.turn.Unlock()
 	return nil
 }
 
-var replyTo = [...]mqtt.Type{0, mqtt.PUBACK, mqtt.PUBREC}
-
-// refuse answers a PUBLISH that is not passed on. MQTT 5 says so in the
-// acknowledgement, and has no word for it with QoS 0. Before, an
-// acknowledgement would be a lie: the connection ends.
-func (c *conn) refuse(r *reply, p *mqtt.Publish, err error) error {
-	r.done(err)
-	if p.QoS == 0 && c.version < mqtt.V5 {
-		return err
+// publishAtMostOnce passes on a message that nobody is to acknowledge. MQTT 5 has
+// no word for its refusal. Before, silence would be a lie: the connection ends.
+func (c *conn) publishAtMostOnce(grant *auth.Grant, p *mqtt.Publish, size int) error {
+	if err := c.message(grant, p, size); err != nil {
+		c.messageLost(err)
+		if c.version < mqtt.V5 {
+			return err
+		}
+		return nil
 	}
+	if c.passed == nil {
+		c.passed = c.passedOn
+	}
+	if int(c.replies.flying.Add(1)) > c.quota {
+		if err := c.flyers(c.quota, c.ctx.Done()); err != nil {
+			return err
+		}
+	}
+	c.takeTurn()
+	c.sess.Publish(c.ctx, &c.work.message, 0, c.passed)
+	c.turn.Unlock()
 	return nil
 }
+
+// takeTurn has the session take the reader's call next.
+func (c *conn) takeTurn() {
+	if !c.turn.TryLock() {
+		c.block()
+		c.turn.Lock()
+	}
+}
+
+var replyTo = [...]mqtt.Type{0, mqtt.PUBACK, mqtt.PUBREC}
 
 // resolveAlias replaces a topic alias by the name, or notes what it stands for
 // from now on.
@@ -118,82 +133,76 @@ func (c *conn) resolveAlias(p *mqtt.Publish) error {
 	return nil
 }
 
-// settle waits until the engine has caught up with this client, so that what
-// is under way is bounded.
-func (c *conn) settle() error {
-	q := &c.replies
-	for {
-		q.mu.Lock()
-		busy := q.calls >= c.quota || q.bytes > 2*int(c.maxPacket)
-		q.mu.Unlock()
-		if !busy {
-			return nil
-		}
-		c.block()
-		select {
-		case <-q.settled:
-		case <-c.ctx.Done():
-			return errEnded
-		}
-	}
-}
-
-// admit charges our Receive Maximum, and tells whether a QoS 2 message was
-// received before.
-func (c *conn) admit(p *mqtt.Publish) (again bool, err error) {
-	if p.QoS == 0 {
-		return false, nil
-	}
+// accept waits until the engine has caught up with this client, so that what is
+// under way is bounded, and charges our Receive Maximum. It returns the answer that
+// the client will get, and whether it is a QoS 2 message that was received before.
+func (c *conn) accept(p *mqtt.Publish) (r *reply, again bool, err error) {
 	q := &c.replies
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	for q.calls >= c.quota || q.bytes > 2*int(c.maxPacket) {
+		settled := q.progress()
+		q.mu.Unlock()
+		c.block()
+		select {
+		case <-settled:
+		case <-c.ctx.Done():
+			err = errEnded
+		}
+		q.mu.Lock()
+		if err != nil {
+			return nil, false, err
+		}
+	}
 	if p.QoS == 2 {
 		switch q.received[p.PacketID] {
 		case receiptSent, receiptOld:
-			return true, nil
+			return c.expectLocked(mqtt.PUBREC, p.PacketID, len(p.Payload)), true, nil
 		case receiptPending:
-			return false, protocolError(mqtt.ProtocolError, "publish: sent twice on one connection [MQTT-4.4.0-1]")
+			return nil, false, protocolError(mqtt.ProtocolError, "publish: sent twice on one connection [MQTT-4.4.0-1]")
 		}
-		q.received[p.PacketID] = receiptPending
+		q.note(p.PacketID, receiptPending)
 	}
 	if q.quota++; c.version >= mqtt.V5 && q.quota > c.quota {
-		return false, protocolError(mqtt.ReceiveMaximumExceeded, "publish: more unacknowledged messages than the Receive Maximum allows [MQTT-3.3.4-7]")
+		return nil, false, protocolError(mqtt.ReceiveMaximumExceeded, "publish: more unacknowledged messages than the Receive Maximum allows [MQTT-3.3.4-7]")
 	}
-	return false, nil
+	return c.expectLocked(replyTo[p.QoS], p.PacketID, len(p.Payload)), false, nil
 }
 
-// message turns a PUBLISH that is allowed into a message of the organisation.
-func (c *conn) message(grant *auth.Grant, p *mqtt.Publish, size int) (engine.Message, error) {
+// message turns a PUBLISH that is allowed into a message of the organisation, in
+// work.
+func (c *conn) message(grant *auth.Grant, p *mqtt.Publish, size int) error {
 	limits := c.limits.Load()
 	n := c.resolve(grant, limits, p.Topic)
 	if n.err != nil {
 		if err := c.slow(1, size); err != nil {
-			return engine.Message{}, err
+			return err
 		}
-		return engine.Message{}, n.err
+		return n.err
 	}
 	if most := limits.Get(quota.ClientPayload); int64(len(p.Payload)) > most {
-		return engine.Message{}, quota.Exceeded(quota.ClientPayload, most)
+		return quota.Exceeded(quota.ClientPayload, most)
 	}
 	if err := c.charge(limits, size); err != nil {
-		return engine.Message{}, err
+		return err
 	}
 	if now := c.grant.Load(); now != grant { // it may have been slowed down for seconds
 		if n = c.resolve(now, c.limits.Load(), p.Topic); n.err != nil {
-			return engine.Message{}, n.err
+			return n.err
 		}
 		if p.Retain && !now.Retain() {
-			return engine.Message{}, errs.E(errs.Denied, "retain is not available to this client")
+			return errs.E(errs.Denied, "retain is not available to this client")
 		}
 	}
-	m := engine.Message{
+	m := &c.work.message
+	*m = engine.Message{
 		Org: c.id.Owner.Org, Topic: n.name, Payload: p.Payload, Properties: p.Carried,
 		QoS: p.QoS, Retain: p.Retain, From: c.id.Owner,
 	}
 	if s, ok := p.Expiry.Get(); ok {
 		m.Expires = time.Now().Add(time.Duration(s) * time.Second)
 	}
-	return m, nil
+	return nil
 }
 
 // resolve returns the organisation's name for a topic name of the client, and
@@ -240,5 +249,5 @@ func (c *conn) logRefusal(what string, code mqtt.ReasonCode, err error, more ...
 		c.refusalsUnlogged.Add(1)
 		return
 	}
-	c.log.Info(what, append(more, "code", fmt.Sprintf("0x%02X", byte(code)), "err", err, "more_before", c.refusalsUnlogged.Swap(0))...)
+	c.log().Info(what, append(more, "code", fmt.Sprintf("0x%02X", byte(code)), "err", err, "more_before", c.refusalsUnlogged.Swap(0))...)
 }

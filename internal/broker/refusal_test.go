@@ -20,7 +20,7 @@ import (
 func TestRefusalsInLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		c := &conn{log: slog.New(slog.NewTextHandler(&log, nil))}
+		c := &conn{b: &Broker{log: slog.New(slog.NewTextHandler(&log, nil))}, peer: new(peer)}
 		for range 10_000 {
 			c.logRefusal("publish refused", mqtt.NotAuthorized, errs.E(errs.Denied, "not yours"))
 			time.Sleep(time.Millisecond)

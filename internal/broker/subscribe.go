@@ -28,6 +28,9 @@ func (s *subscriptions) put(sub engine.Subscription) {
 	if _, known := s.of[k]; !known {
 		s.bytes += k.size()
 	}
+	if s.of == nil {
+		s.of = map[subKey]engine.Subscription{}
+	}
 	s.of[k] = sub
 }
 
@@ -199,7 +202,7 @@ func (c *conn) subscribeAll(p *mqtt.Subscribe, ack *mqtt.Suback) ([]retainedJob,
 		c.subs.put(s)
 		if r.LeftOut > 0 {
 			c.b.metrics.retainedLeftOut.Add(uint64(r.LeftOut))
-			c.log.Info("the queue has no room for retained messages", "topic", topic.Clip(s.Filter.String()), "count", r.LeftOut)
+			c.log().Info("the queue has no room for retained messages", "topic", topic.Clip(s.Filter.String()), "count", r.LeftOut)
 		}
 		wanted := when == engine.RetainedAlways || when == engine.RetainedIfNew && !r.Existed
 		if s.Group == "" && wanted && (!r.Queued || r.Direct > 0) {

@@ -60,7 +60,7 @@ func (c *conn) letGo(e ending) {
 	}
 	if err != nil {
 		if !errors.Is(err, engine.ErrLost) {
-			c.log.Error("session was not let go", "err", err)
+			c.log().Error("session was not let go", "err", err)
 		}
 		return
 	}
@@ -99,15 +99,18 @@ func (b *Broker) SessionEnded(id engine.SessionID) {
 // QoS 2 message is delivered when it is recorded, and the will comes after it.
 func (c *conn) lastWords(ctx context.Context) {
 	q := &c.replies
+	if c.flyers(0, ctx.Done()) != nil {
+		return
+	}
 	for {
 		q.mu.Lock()
-		busy := q.calls > 0
+		busy, settled := q.calls > 0, q.progress()
 		q.mu.Unlock()
 		if !busy {
 			return
 		}
 		select {
-		case <-q.settled:
+		case <-settled:
 		case <-ctx.Done():
 			return
 		}

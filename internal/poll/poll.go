@@ -357,6 +357,9 @@ func (c *Conn) Start(h Handler) error {
 	return nil
 }
 
+// Polled reports whether Start was called: a Handler reads the connection.
+func (c *Conn) Polled() bool { return c.polled.Load() }
+
 // Kick has Ready called, whether there is something to read or not.
 func (c *Conn) Kick() {
 	if c.polled.Load() && c.claim() {
