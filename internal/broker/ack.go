@@ -247,7 +247,7 @@ func (c *conn) acknowledged(t mqtt.Type, body []byte) error {
 func (c *conn) complete(t mqtt.Type, id uint16) error {
 	o := &c.out
 	o.mu.Lock()
-	m, ok := o.inflight[id]
+	m, ok := o.inflight.get(id)
 	switch {
 	case !ok: // an answer to an earlier connection, or no answer at all: nothing to do
 		o.mu.Unlock()
@@ -266,7 +266,7 @@ func (c *conn) complete(t mqtt.Type, id uint16) error {
 
 // settleLocked ends a message's place in the window.
 func (c *conn) settleLocked(id uint16) {
-	delete(c.out.inflight, id)
+	c.out.inflight.remove(id)
 	if len(c.out.pending) > 0 {
 		c.drainLocked()
 	} else {
@@ -280,7 +280,7 @@ func (c *conn) settleLocked(id uint16) {
 func (c *conn) pubrec(a *mqtt.Ack) error {
 	o := &c.out
 	o.mu.Lock()
-	m, ok := o.inflight[a.PacketID]
+	m, ok := o.inflight.get(a.PacketID)
 	switch {
 	case !ok:
 		o.mu.Unlock()
@@ -299,7 +299,7 @@ func (c *conn) pubrec(a *mqtt.Ack) error {
 	}
 	again := m.released
 	m.released = true
-	o.sent(a.PacketID, m)
+	o.inflight.put(a.PacketID, m)
 	o.mu.Unlock()
 	if again { // it costs the engine as much as the first time
 		if err := c.slow(1, 0); err != nil {

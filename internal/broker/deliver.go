@@ -55,7 +55,7 @@ func (c *conn) deliverLocked(m *engine.Message, d engine.Delivery) {
 		c.writeLocked(m, &d, 0, false)
 		return
 	}
-	if full || len(o.pending) > 0 || len(o.inflight) >= c.window {
+	if full || len(o.pending) > 0 || o.inflight.len() >= c.window {
 		c.keepLocked(&o.pending, m, d)
 		return
 	}
@@ -85,7 +85,7 @@ func (c *conn) keepLocked(list *[]copied, m *engine.Message, d engine.Delivery) 
 func (c *conn) drainLocked() {
 	o := &c.out
 	n := 0
-	for n < len(o.pending) && len(o.inflight) < c.window && o.backlog() < c.maxOutbound() && o.end == nil {
+	for n < len(o.pending) && o.inflight.len() < c.window && o.backlog() < c.maxOutbound() && o.end == nil {
 		k := &o.pending[n]
 		o.waiting -= k.size()
 		c.sendVolatileLocked(&k.m, &k.d)
@@ -102,7 +102,7 @@ func (c *conn) drainLocked() {
 func (c *conn) sendVolatileLocked(m *engine.Message, d *engine.Delivery) {
 	id := c.freeIDLocked()
 	if c.writeLocked(m, d, id, false) {
-		c.out.sent(id, outgoing{qos: d.QoS})
+		c.out.inflight.put(id, outgoing{qos: d.QoS})
 	}
 }
 
@@ -113,7 +113,7 @@ func (c *conn) freeIDLocked() uint16 {
 	o := &c.out
 	for {
 		o.nextID++
-		if _, used := o.inflight[o.nextID]; o.nextID != 0 && !used {
+		if _, used := o.inflight.get(o.nextID); o.nextID != 0 && !used {
 			return o.nextID
 		}
 	}
@@ -180,7 +180,7 @@ func (c *conn) aliasLocked(s *mqtt.Shared, p *mqtt.Delivery) {
 func (c *conn) kickLocked() {
 	o := &c.out
 	if !c.persistent || !o.wake || o.pumping || o.hold > 0 || o.end != nil ||
-		len(o.inflight) >= c.window || o.backlog() >= c.maxOutbound() {
+		o.inflight.len() >= c.window || o.backlog() >= c.maxOutbound() {
 		return
 	}
 	o.pumping = true
@@ -193,7 +193,7 @@ func (c *conn) pump() {
 	o := &c.out
 	for {
 		o.mu.Lock()
-		room := min(c.window-len(o.inflight), len(space))
+		room := min(c.window-o.inflight.len(), len(space))
 		if !o.wake || o.hold > 0 || o.end != nil || room <= 0 || o.backlog() >= c.maxOutbound() {
 			o.pumping = false
 			o.mu.Unlock()
@@ -250,18 +250,18 @@ func (c *conn) pump() {
 func (c *conn) sendEntryLocked(e *engine.Entry) (sent, ok bool) {
 	o := &c.out
 	id := packetID(e.Offset)
-	if _, used := o.inflight[id]; used || o.end != nil {
+	if _, used := o.inflight.get(id); used || o.end != nil {
 		return false, false
 	}
 	if e.Released {
-		o.sent(id, outgoing{e.Offset, 2, true})
+		o.inflight.put(id, outgoing{e.Offset, 2, true})
 		c.sendLocked(&mqtt.Ack{Type: mqtt.PUBREL, PacketID: id})
 		return true, true
 	}
 	if !c.writeLocked(e.Message, &e.Delivery, id, e.Sent) {
 		return false, true
 	}
-	o.sent(id, outgoing{e.Offset, e.Delivery.QoS, false})
+	o.inflight.put(id, outgoing{e.Offset, e.Delivery.QoS, false})
 	return true, true
 }
 

@@ -23,10 +23,10 @@ type outbound struct {
 	end      *ending     // set once: nothing more is to be sent
 	deadline time.Time   // of the last write, after end
 
-	inflight map[uint16]outgoing // QoS 1 and 2 messages that were sent, by packet identifier
-	nextID   uint16              // where to look for the next free identifier
-	pending  []copied            // volatile QoS 1 and 2 messages that found the window closed
-	waiting  int                 // bytes in pending and held
+	inflight flights  // QoS 1 and 2 messages that were sent, by packet identifier
+	nextID   uint16   // where to look for the next free identifier
+	pending  []copied // volatile QoS 1 and 2 messages that found the window closed
+	waiting  int      // bytes in pending and held
 
 	hold int      // holders: live messages wait until all are gone
 	held []copied // live messages that wait
@@ -62,14 +62,6 @@ type copied struct {
 
 func (k *copied) size() int {
 	return len(k.m.Payload) + len(k.m.Properties) + len(k.m.Topic.String()) + 128
-}
-
-// sent notes a message that the client has to acknowledge.
-func (o *outbound) sent(id uint16, m outgoing) {
-	if o.inflight == nil {
-		o.inflight = map[uint16]outgoing{}
-	}
-	o.inflight[id] = m
 }
 
 // backlog is the number of bytes that the client has not read.

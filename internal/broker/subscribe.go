@@ -442,7 +442,7 @@ func (c *conn) sendOneRetained(m *engine.Message, job *retainedJob) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	blocked := func() bool {
-		return o.backlog() >= c.maxOutbound() || d.QoS > 0 && (len(o.inflight) >= c.window || len(o.pending) > 0)
+		return o.backlog() >= c.maxOutbound() || d.QoS > 0 && (o.inflight.len() >= c.window || len(o.pending) > 0)
 	}
 	if o.end == nil && blocked() {
 		t := time.AfterFunc(c.b.cfg.WriteTimeout, func() {
