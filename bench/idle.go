@@ -7,7 +7,7 @@ import (
 )
 
 // idleCounts are the numbers of idle connections at which memory is read.
-var idleCounts = []int{1000, 5000}
+var idleCounts = []int{1000, 10000}
 
 // idle measures the resident memory of idle connections, once for each peer,
 // in a fresh process: a first group opens, and a second one on top of it.
@@ -58,10 +58,10 @@ func (b *bench) idleOne(ctx context.Context, p Peer, r *Result) error {
 	return nil
 }
 
-// settled waits until a broker's memory has stopped changing, 10 seconds at
+// settled waits until a broker's memory has stopped changing for six seconds, 20 at
 // most, and returns it.
 func settled(ctx context.Context, b *Broker) (int64, error) {
-	const quiet, atMost = 4, 20 // half seconds
+	const quiet, atMost = 12, 40 // half seconds
 	last, same := int64(0), 0
 	for range atMost {
 		if err := pause(ctx, 500*time.Millisecond); err != nil {

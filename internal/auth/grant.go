@@ -3,6 +3,7 @@ package auth
 import (
 	"strings"
 	"time"
+	"unique"
 
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/quota"
@@ -63,8 +64,14 @@ type Spec struct {
 
 // A Grant is what one authenticated client may do. It is immutable.
 type Grant struct {
-	spec  Spec
-	rules [Receive + 1]ruleSet
+	ref      Ref
+	rewrites []Rewrite
+	retain   bool
+	shared   string
+	separate bool
+	rules    [Receive + 1]ruleSet
+	// One copy for all who have the same.
+	orgLimits, typeLimits unique.Handle[quota.Limits]
 }
 
 // NewGrant returns a Grant for s, which it takes over. Without a rule nothing is allowed.
@@ -73,8 +80,10 @@ func NewGrant(s Spec) *Grant {
 	for _, r := range s.Rules {
 		lists[r.Action] = append(lists[r.Action], r)
 	}
-	s.Rules = nil // they are in the lists now
-	g := &Grant{spec: s}
+	g := &Grant{
+		ref: s.Ref, rewrites: s.Rewrites, retain: s.Retain, shared: s.Shared, separate: s.Separate,
+		orgLimits: unique.Make(s.OrgLimits), typeLimits: unique.Make(s.TypeLimits),
+	}
 	for a, list := range lists {
 		g.rules[a] = newRuleSet(list)
 	}
@@ -82,35 +91,35 @@ func NewGrant(s Spec) *Grant {
 }
 
 // Principal returns whose grant it is.
-func (g *Grant) Principal() Principal { return g.spec.Principal }
+func (g *Grant) Principal() Principal { return g.ref.Principal }
 
 // Ref returns the grant's identification.
-func (g *Grant) Ref() Ref { return g.spec.Ref }
+func (g *Grant) Ref() Ref { return g.ref }
 
 // Retain reports whether the client may set retained messages.
-func (g *Grant) Retain() bool { return g.spec.Retain }
+func (g *Grant) Retain() bool { return g.retain }
 
 // Shared returns the group in which every subscription of the client is shared,
 // or "".
-func (g *Grant) Shared() string { return g.spec.Shared }
+func (g *Grant) Shared() string { return g.shared }
 
 // Separate reports whether every connection of the client has a session of its
 // own, which ends with it, although they use the same client identifier.
-func (g *Grant) Separate() bool { return g.spec.Separate }
+func (g *Grant) Separate() bool { return g.separate }
 
 // Limits returns what holds for the client where base holds for everybody.
 func (g *Grant) Limits(base quota.Limits) quota.Limits {
-	return g.spec.TypeLimits.Under(g.spec.OrgLimits.Over(base))
+	return g.typeLimits.Value().Under(g.orgLimits.Value().Over(base))
 }
 
 // OrgLimits returns what holds for the client's organisation where base holds
 // for everybody.
-func (g *Grant) OrgLimits(base quota.Limits) quota.Limits { return g.spec.OrgLimits.Over(base) }
+func (g *Grant) OrgLimits(base quota.Limits) quota.Limits { return g.orgLimits.Value().Over(base) }
 
 // Resolve returns the organisation's name for the topic name a client uses.
 func (g *Grant) Resolve(n topic.Name) (topic.Name, error) {
 	s := n.String()
-	for _, w := range g.spec.Rewrites {
+	for _, w := range g.rewrites {
 		if rest, ok := strings.CutPrefix(s, w.Client); ok {
 			return topic.ParseName(w.Org + rest)
 		}
@@ -123,7 +132,7 @@ func (g *Grant) Resolve(n topic.Name) (topic.Name, error) {
 // and so is not allowed by the rules for it.
 func (g *Grant) ResolveFilter(f topic.Filter) (topic.Filter, error) {
 	s := f.String()
-	for _, w := range g.spec.Rewrites {
+	for _, w := range g.rewrites {
 		if rest, ok := strings.CutPrefix(s, w.Client); ok {
 			return topic.ParseFilter(w.Org + rest)
 		}
@@ -135,7 +144,7 @@ func (g *Grant) ResolveFilter(f topic.Filter) (topic.Filter, error) {
 func (g *Grant) Present(n topic.Name) string { return g.present(n.String()) }
 
 func (g *Grant) present(s string) string {
-	for _, w := range g.spec.Rewrites {
+	for _, w := range g.rewrites {
 		if rest, ok := strings.CutPrefix(s, w.Org); ok {
 			return w.Client + rest
 		}

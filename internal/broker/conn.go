@@ -30,7 +30,6 @@ type conn struct {
 	nc     net.Conn // what MQTT is spoken on
 	peer   *peer
 	wire   *poll.Conn      // nil unless it is polled; guarded by out.mu
-	via    string          // how it came
 	name   string          // the client identifier, once CONNECT has said it
 	ctx    context.Context // ends when the connection is to end
 	cancel context.CancelFunc
@@ -89,8 +88,8 @@ type conn struct {
 }
 
 // serve runs a connection that speaks MQTT to its end.
-func (b *Broker) serve(p *peer, nc net.Conn, transport string) {
-	c := newConn(b, p, nc, transport)
+func (b *Broker) serve(p *peer, nc net.Conn) {
+	c := newConn(b, p, nc)
 	if !b.register(c) {
 		c.cancel()
 		p.abort()
@@ -107,10 +106,10 @@ func (b *Broker) serve(p *peer, nc net.Conn, transport string) {
 	c.finish()
 }
 
-func newConn(b *Broker, p *peer, nc net.Conn, transport string) *conn {
+func newConn(b *Broker, p *peer, nc net.Conn) *conn {
 	c := &conn{
-		b: b, nc: nc, peer: p, over: make(chan struct{}), via: transport,
-		work:      new(scratch),
+		b: b, nc: nc, peer: p, over: make(chan struct{}),
+		work:      scratches.Get().(*scratch),
 		clientMax: mqtt.MaxPacketSize, problemInfo: true,
 	}
 	if nc == net.Conn(p) {
@@ -133,9 +132,17 @@ type scratch struct {
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
+// transport returns what carries MQTT.
+func (c *conn) transport() string {
+	if c.nc == net.Conn(c.peer) {
+		return "tls"
+	}
+	return "websocket"
+}
+
 // log returns a log that tells whose connection this is.
 func (c *conn) log() *slog.Logger {
-	l := c.b.log.With("address", c.peer.remote, "transport", c.via)
+	l := c.b.log.With("address", c.peer.remote, "transport", c.transport())
 	if c.name != "" {
 		l = l.With("client", c.name)
 	}

@@ -173,7 +173,7 @@ func addStreams(add func(mode byte, data []byte)) {
 func plain(t *testing.T, chunks ...[]byte) []string {
 	b, l := fuzzBroker(t)
 	s := newScript(chunks...)
-	b.serve(newPeer(b, s), s, "script")
+	b.serve(newPeer(b, s), s)
 	checkAnswer(t, s.written())
 	return l.lines
 }
@@ -225,7 +225,7 @@ func FuzzInbuf(f *testing.F) {
 	b, _ := fuzzBroker(f)
 	f.Fuzz(func(t *testing.T, data, plan []byte, limit uint32) {
 		s := newScript(cuts(data, plan)...)
-		c := newConn(b, newPeer(b, s), s, "script")
+		c := newConn(b, newPeer(b, s), s)
 		defer c.cancel()
 		for rest := data; ; {
 			h, body, n, end := mqtt.Frame(rest, limit)

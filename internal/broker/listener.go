@@ -252,7 +252,7 @@ func (b *Broker) route(p *peer) {
 		case speaksMQTT:
 			p.SetReadDeadline(time.Time{})
 			p.front = front
-			b.serve(p, p, "tls")
+			b.serve(p, p)
 			return
 		case speaksHTTP:
 			p.SetReadDeadline(time.Time{})

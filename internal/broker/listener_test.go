@@ -198,7 +198,7 @@ func FuzzPreConnect(f *testing.F) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			b.serve(newPeer(b, server), server, "pipe")
+			b.serve(newPeer(b, server), server)
 		}()
 		go func() {
 			client.Write(data)

@@ -35,7 +35,7 @@ func (b *Broker) upgrade(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// Messages are read piece by piece: their size costs no memory.
-	b.serve(p, websocket.NetConn(context.Background(), ws, websocket.MessageBinary), "websocket")
+	b.serve(p, websocket.NetConn(context.Background(), ws, websocket.MessageBinary))
 }
 
 func offers(r *http.Request, protocol string) bool {

@@ -250,6 +250,7 @@ func (n *Node) Run(ctx context.Context) error {
 		return nil
 	})
 	part("certificate", func() error { n.keepCertificate(ctx); return nil })
+	part("memory", func() error { giveBack(ctx); return nil })
 	if n.config.Edge.Enabled {
 		part("edge", func() error { n.keepEdge(ctx); return nil })
 	}
