@@ -264,13 +264,12 @@ func (c *conn) complete(t mqtt.Type, id uint16) error {
 	return nil
 }
 
-// settleLocked ends a message's place in the window.
+// settleLocked ends a message's place in the window. What the queue has for it is
+// sent when all is read that has come, see breathe.
 func (c *conn) settleLocked(id uint16) {
 	c.out.inflight.remove(id)
 	if len(c.out.pending) > 0 {
 		c.drainLocked()
-	} else {
-		c.kickLocked()
 	}
 	c.out.room.Broadcast()
 }

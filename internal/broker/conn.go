@@ -181,7 +181,8 @@ func (c *conn) next(max uint32) (mqtt.Header, []byte, error) {
 	}
 }
 
-// breathe waits while the client leaves too much unread: who does not read may
+// breathe sends what is queued, as far as acknowledgements have made room, and
+// waits while the client leaves too much unread: who does not read may
 // not make us write more.
 func (c *conn) breathe() error {
 	c.out.mu.Lock()
@@ -194,6 +195,7 @@ func (c *conn) breathe() error {
 	if c.out.end != nil {
 		return errEnded
 	}
+	c.kickLocked()
 	return nil
 }
 

@@ -19,7 +19,7 @@ const leastPlaces = 8
 
 func (f *flights) len() int { return f.n }
 
-// find returns where id is, or where it would be.
+// find returns where id is, or a place that is not its.
 func (f *flights) find(id uint16) int {
 	mask := len(f.places) - 1
 	at := int(id) & mask
@@ -27,6 +27,12 @@ func (f *flights) find(id uint16) int {
 		at = (at + 1) & mask
 	}
 	return at
+}
+
+// behind returns how far behind its own place the message at a place is.
+func (f *flights) behind(at int) int {
+	mask := len(f.places) - 1
+	return (at - int(f.places[at].id)) & mask
 }
 
 func (f *flights) get(id uint16) (outgoing, bool) {
@@ -39,36 +45,51 @@ func (f *flights) get(id uint16) (outgoing, bool) {
 
 // put adds a message, or replaces the one of that identifier, which is not 0.
 func (f *flights) put(id uint16, m outgoing) {
+	if f.n > 0 {
+		if p := &f.places[f.find(id)]; p.id == id {
+			p.outgoing = m
+			return
+		}
+	}
 	if 2*f.n >= len(f.places) {
 		f.resize(max(leastPlaces, 2*len(f.places)))
 	}
-	p := &f.places[f.find(id)]
-	if p.id == 0 {
-		f.n++
-	}
-	*p = flight{id, m}
+	f.add(flight{id, m})
+	f.n++
 }
 
-// remove removes a message, if it is there. What stood behind it because its place
-// was taken moves up.
+// add puts a new message in its place, or behind it: before those that are less far
+// behind theirs, so that remove need not look beyond one that is in its own.
+func (f *flights) add(x flight) {
+	mask := len(f.places) - 1
+	at := int(x.id) & mask
+	for far := 0; f.places[at].id != 0; far++ {
+		if other := f.behind(at); other < far {
+			x, f.places[at] = f.places[at], x
+			far = other
+		}
+		at = (at + 1) & mask
+	}
+	f.places[at] = x
+}
+
+// remove removes a message, if it is there. What stands behind it and not in its own
+// place moves up.
 func (f *flights) remove(id uint16) {
 	if f.n == 0 || id == 0 {
 		return
 	}
-	free := f.find(id)
-	if f.places[free].id == 0 {
+	at := f.find(id)
+	if f.places[at].id == 0 {
 		return
 	}
 	f.n--
 	mask := len(f.places) - 1
-	for at := (free + 1) & mask; f.places[at].id != 0; at = (at + 1) & mask {
-		home := int(f.places[at].id) & mask
-		if (at-home)&mask >= (at-free)&mask {
-			f.places[free] = f.places[at]
-			free = at
-		}
+	for next := (at + 1) & mask; f.places[next].id != 0 && f.behind(next) > 0; next = (at + 1) & mask {
+		f.places[at] = f.places[next]
+		at = next
 	}
-	f.places[free] = flight{}
+	f.places[at] = flight{}
 	if f.n == 0 && len(f.places) > 16*leastPlaces {
 		f.places = nil // whoever was slow once need not stay large
 	}
@@ -79,7 +100,7 @@ func (f *flights) resize(n int) {
 	f.places = make([]flight, n)
 	for i := range old {
 		if old[i].id != 0 {
-			f.places[f.find(old[i].id)] = old[i]
+			f.add(old[i])
 		}
 	}
 }

@@ -54,6 +54,8 @@ func (e *Engine) openStore() error {
 			},
 		},
 	}
+	// What is sealed cannot be compressed, and the keys beside it are short.
+	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
 	db, err := pebble.Open(e.dir, o)
 	if err != nil {
 		return openError(err)
