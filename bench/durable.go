@@ -16,17 +16,46 @@ import (
 const away = 40
 
 // toAway publishes to sessions that no load connection receives from.
-func toAway() shape {
-	return shape{pubs: 200, subs: away, qos: 1, window: 16,
+func toAway(pubs int) shape {
+	return shape{pubs: pubs, subs: away, qos: 1, window: 16, size: smallPayload,
 		topic:  func(i int) string { return fmt.Sprintf("bench/away/%d/%d", i%away, i) },
 		filter: func(i int) string { return fmt.Sprintf("bench/away/%d/#", i) }}
 }
 
 // durable measures QoS 1 publishes to persistent sessions that are away, and
 // then the delivery of all that was acknowledged to the sessions as they
-// return. Peers without queues are left out.
-func durable(ctx context.Context, b *bench, r *Result) error {
-	shape, all := toAway(), map[string]*load{}
+// return. Peers without queues are left out. Beside it are the same publishers
+// with as many subscribers that are there and whose messages nobody keeps.
+func durable(pubs int) func(context.Context, *bench, *Result) error {
+	return func(ctx context.Context, b *bench, r *Result) error {
+		if err := toThere(ctx, b, r, pubs); err != nil {
+			return err
+		}
+		return toAwayRounds(ctx, b, r, toAway(pubs))
+	}
+}
+
+// toThere measures what nobody keeps.
+func toThere(ctx context.Context, b *bench, r *Result, pubs int) error {
+	s := toAway(pubs)
+	s.copies = 1
+	return b.loads(ctx, r, s, func(l *load, peer string, n int) error {
+		if !l.broker.Peer.Queues() {
+			return nil
+		}
+		m, err := l.saturated(b.seconds, b.watch(r.Name+"-there", l.broker, n))
+		if err != nil {
+			return err
+		}
+		r.add("to those that are there: CPU per message, µs", peer, m.perMessage())
+		r.add("to those that are there: per second", peer, m.rate())
+		r.note(peer, n, m)
+		return nil
+	})
+}
+
+func toAwayRounds(ctx context.Context, b *bench, r *Result, shape shape) error {
+	all := map[string]*load{}
 	defer func() {
 		for _, l := range all {
 			l.close()

@@ -12,15 +12,19 @@ import (
 	"github.com/keepmq/keepmq/internal/mqtt"
 )
 
-// payloadSize is the size of every message. It begins with the number of the
-// sender (4 bytes), of the slot (4 bytes) and the time of sending (8 bytes).
-const payloadSize = 128
+// smallPayload and largePayload are the sizes of messages. Each begins with the
+// number of the sender (4 bytes), of the slot (4 bytes) and the time of sending (8 bytes).
+const (
+	smallPayload = 128
+	largePayload = 4 << 10
+)
 
 // A shape says who publishes and who receives.
 type shape struct {
 	pubs, subs int
 	qos        byte
 	window     int // messages of one sender that may be under way
+	size       int // of a payload
 	// copies is how many subscribers get one message; 0: none are connected.
 	copies int
 	topic  func(pub int) string
@@ -127,11 +131,11 @@ func (l *load) close() {
 var errClosed = errors.New("closed")
 
 func newSender(l *load, c *client, i int) *sender {
-	s := mqtt.Shared{Topic: l.shape.topic(i), Payload: make([]byte, payloadSize)}
+	s := mqtt.Shared{Topic: l.shape.topic(i), Payload: make([]byte, l.shape.size)}
 	binary.BigEndian.PutUint32(s.Payload, uint32(i))
 	p := &sender{c: c, load: l, slots: make([]atomic.Int32, l.shape.window), wake: make(chan struct{}, 1)}
 	p.packet = mqtt.AppendPublish(nil, version, &s, &mqtt.Delivery{QoS: l.shape.qos, PacketID: 1})
-	p.head = len(p.packet) - payloadSize
+	p.head = len(p.packet) - l.shape.size
 	if l.shape.qos > 0 {
 		p.id = p.head - 2
 	}
@@ -236,7 +240,7 @@ func (r *receiver) handle(c *client, h mqtt.Header, body []byte) error {
 	if r.pub.QoS == 1 {
 		c.out = (&mqtt.Ack{Type: mqtt.PUBACK, PacketID: r.pub.PacketID}).Append(c.out, version)
 	}
-	if len(m) != payloadSize {
+	if len(m) != l.shape.size {
 		return fmt.Errorf("a message of %d bytes, which was not sent", len(m))
 	}
 	i, slot, sent := binary.BigEndian.Uint32(m), binary.BigEndian.Uint32(m[4:]), int64(binary.BigEndian.Uint64(m[8:]))

@@ -66,21 +66,28 @@ const steadyRate = 5000
 // The windows keep what waits for one subscriber below every peer's limits.
 func fanIn(qos byte) shape {
 	const subs = 4
-	return shape{pubs: 200, subs: subs, qos: qos, window: 16, copies: 1,
+	return shape{pubs: 200, subs: subs, qos: qos, window: 16, size: smallPayload, copies: 1,
 		topic:  func(i int) string { return fmt.Sprintf("bench/in/%d/%d", i%subs, i) },
 		filter: func(i int) string { return fmt.Sprintf("bench/in/%d/#", i) }}
 }
 
 func fanOut(qos byte) shape {
 	const subs = 500
-	return shape{pubs: 1, subs: subs, qos: qos, window: 16, copies: subs,
+	return shape{pubs: 1, subs: subs, qos: qos, window: 16, size: smallPayload, copies: subs,
 		topic:  func(int) string { return "bench/out" },
 		filter: func(int) string { return "bench/out" }}
 }
 
 func pairs(qos byte) shape {
 	topic := func(i int) string { return fmt.Sprintf("bench/pair/%d", i) }
-	return shape{pubs: 500, subs: 500, qos: qos, window: 8, copies: 1, topic: topic, filter: topic}
+	return shape{pubs: 500, subs: 500, qos: qos, window: 8, size: smallPayload, copies: 1, topic: topic, filter: topic}
+}
+
+// large has a shape's messages be large, and so few of them under way that what
+// waits for one subscriber stays below every peer's limits.
+func large(s shape) shape {
+	s.size, s.window = largePayload, max(1, s.window/8)
+	return s
 }
 
 // allRows are the rows in the order of the table.
@@ -93,12 +100,16 @@ func allRows() []row {
 		for qos := range byte(2) {
 			all = append(all, row{fmt.Sprintf("%s-%d", w.name, qos), fmt.Sprintf("%s, QoS %d", w.title, qos), saturation(w.shape(qos))})
 		}
+		for qos := range byte(2) {
+			all = append(all, row{fmt.Sprintf("%s-%d-4k", w.name, qos), fmt.Sprintf("%s, QoS %d, 4 KB", w.title, qos), saturation(large(w.shape(qos)))})
+		}
 	}
 	return append(all,
 		row{"steady-fan-in-0", "fan-in 200 → 4, QoS 0, 5,000/s", latency(fanIn(0))},
 		row{"steady-pairs-1", "pairs 500 ↔ 500, QoS 1, 5,000/s", latency(pairs(1))},
 		row{"connect", "TLS handshake + CONNECT", connects},
-		row{"durable", "QoS 1 to sessions that are away", durable},
+		row{"durable-200", "QoS 1 from 200 to sessions that are away", durable(200)},
+		row{"durable-512", "QoS 1 from 512 to sessions that are away", durable(512)},
 		row{"idle", "idle TLS connections", idle},
 	)
 }

@@ -16,6 +16,7 @@ type outbound struct {
 	buf      []byte      // encoded, and not taken by the flusher yet
 	box      *[]byte     // what buf came in
 	writing  int         // bytes the flusher is writing
+	most     int         // bytes written at one time lately
 	running  bool        // there is a flusher, or will be
 	left     []byte      // taken by a flusher that must not wait, and left to one that may
 	failed   error       // why it stopped, if not for having to wait
@@ -70,13 +71,27 @@ func (o *outbound) backlog() int { return len(o.buf) + o.writing }
 // take returns the buffer to append to.
 func (o *outbound) take() []byte {
 	if o.buf == nil {
-		o.box = outBuffers.Get().(*[]byte)
+		if o.most > smallBuffer {
+			o.box = largeBuffers.Get().(*[]byte)
+		} else {
+			o.box = outBuffers.Get().(*[]byte)
+		}
 		o.buf = (*o.box)[:0]
 	}
 	return o.buf
 }
 
-var outBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
+// What is written at one time is in a buffer of one of two pools: most is little,
+// and whoever gets much gets much again.
+var (
+	outBuffers   = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
+	largeBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 2*smallBuffer); return &b }}
+)
+
+const (
+	smallBuffer = 64 << 10
+	largeBuffer = 2 << 20 // larger ones are not kept
+)
 
 // send appends a packet for the client.
 func (c *conn) send(p mqtt.Packet) {
@@ -134,7 +149,7 @@ func (c *conn) flush() {
 			err = c.write(b, deadline)
 			o.mu.Lock()
 			if !left {
-				giveBack(b, box)
+				o.giveBack(b, box)
 			}
 		}
 		o.writing = 0
@@ -167,11 +182,15 @@ func (c *conn) flush() {
 	c.unblock()
 }
 
-// giveBack returns a buffer that was written, in the box it came in.
-func giveBack(b []byte, box *[]byte) {
-	if cap(b) <= 64<<10 {
-		*box = b[:0]
+// giveBack returns a buffer that was written, in the box it came in. out.mu is held.
+func (o *outbound) giveBack(b []byte, box *[]byte) {
+	o.most = max(len(b), o.most-o.most/8)
+	*box = b[:0]
+	switch {
+	case cap(b) <= smallBuffer:
 		outBuffers.Put(box)
+	case cap(b) <= largeBuffer:
+		largeBuffers.Put(box)
 	}
 }
 

@@ -114,7 +114,7 @@ func (c *conn) flushNow() bool {
 			o.stuck.Store(true)
 			return false
 		}
-		giveBack(b, box)
+		o.giveBack(b, box)
 		o.writing = 0
 		if len(o.pending) > 0 {
 			c.drainLocked()

@@ -315,6 +315,8 @@ type Conn struct {
 
 	// What a call below has to tell, for it must not allocate.
 	reading transfer
+	ahead   *[]byte    // of who reads: what was read and not asked for yet is in it; nil: nothing
+	left    []byte     // of ahead
 	mu      sync.Mutex // guards the fields below
 	writing transfer
 	rest    []byte // written, and not taken by the system yet
@@ -413,18 +415,53 @@ func (c *Conn) Read(b []byte) (int, error) {
 		return c.Conn.Read(b)
 	}
 	t := &c.reading
+	if c.ahead != nil {
+		return c.takeAhead(b), nil
+	}
 	if t.dry && !c.over.Load() { // what comes after that makes the connection ready again
 		t.dry = false
 		return 0, ErrAgain
 	}
 	t.dry = false
 	t.b = b
+	var lent *[]byte
+	if len(b) < aheadSize {
+		lent = aheads.Get().(*[]byte)
+		t.b = *lent
+	}
 	err := c.raw.Read(t.call)
 	t.b = nil
 	if err == nil {
 		err = t.err
 	}
-	return t.n, err
+	if lent == nil {
+		return t.n, err
+	}
+	if c.ahead, c.left = lent, (*lent)[:t.n]; t.n == 0 {
+		c.dropAhead()
+		return 0, err
+	}
+	return c.takeAhead(b), nil // an error comes again
+}
+
+// TLS reads a record's first bytes and then some more. What a client has sent in
+// many records is read with one call, into a buffer that is lent until it is empty.
+const aheadSize = 16 << 10
+
+var aheads = sync.Pool{New: func() any { b := make([]byte, aheadSize); return &b }}
+
+// takeAhead takes of what was read ahead.
+func (c *Conn) takeAhead(b []byte) int {
+	n := copy(b, c.left)
+	if c.left = c.left[n:]; len(c.left) == 0 {
+		c.dropAhead()
+	}
+	return n
+}
+
+func (c *Conn) dropAhead() {
+	aheads.Put(c.ahead)
+	c.ahead, c.left = nil, nil
 }
 
 // Later has t done soon, as Poller.Later.
