@@ -62,13 +62,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	names := f.String("rows", "", "comma-separated beginnings of row names; empty: all of "+strings.Join(rowNames(allRows()), ", "))
-	peers := f.String("peers", "keepmq,mosquitto,floor", "comma-separated; the ratios compare the first with each other")
+	peers := f.String("peers", "keepmq,mosquitto,mochi,nats,floor", "comma-separated; the ratios compare the first with each other")
 	f.IntVar(&b.rounds, "rounds", 3, "rounds of each row, the peers in turn")
 	f.DurationVar(&b.seconds, "seconds", 2500*time.Millisecond, "length of a round, as in 2.5s")
 	f.StringVar(&b.profile, "profile", "", "folder for what /proc says of each broker over time, and the generator's own profile")
 	f.StringVar(&b.out, "out", "bench/out", "folder for the results as JSON")
 	binary := f.String("keepmq", "bin/keepmq", "our server")
-	limit := f.Duration("limit", 15*time.Minute, "end the run after this time")
+	limit := f.Duration("limit", 40*time.Minute, "end the run after this time")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -207,10 +207,14 @@ func choosePeers(list, binary string) ([]Peer, error) {
 			p, err = newKeepMQ(binary)
 		case "mosquitto":
 			p, err = newMosquitto()
+		case "mochi":
+			p, err = newMochi()
+		case "nats":
+			p, err = newNATS()
 		case "floor":
 			p = relay{}
 		default:
-			err = fmt.Errorf("no peer %q; there are keepmq, mosquitto and floor", name)
+			err = fmt.Errorf("no peer %q; there are keepmq, mosquitto, mochi, nats and floor", name)
 		}
 		if err != nil {
 			return nil, err
