@@ -209,6 +209,14 @@ type ours struct{ relay }
 
 func (ours) Name() string { return keepmq{}.Name() }
 
+func (o ours) Start(ctx context.Context, dir string) (*Broker, error) {
+	b, err := o.relay.Start(ctx, dir)
+	if err == nil {
+		b.Peer = o
+	}
+	return b, err
+}
+
 // TestFailed: a peer that ends is noted and ends its row early. If it is ours, it
 // fails the run.
 func TestFailed(t *testing.T) {
