@@ -63,17 +63,15 @@ const preConnect = 128 << 10
 
 // A Broker serves MQTT. Make one with New.
 type Broker struct {
-	cfg       Config
-	log       *slog.Logger
-	tls       *tls.Config
-	metrics   metrics
-	http      *http.Server
-	web       *handoff            // connections for http
-	door      *door.Door          // what connections come through
-	arrived   chan *door.Guest    // to who waits for one, see receive
-	receivers atomic.Int32        // who wait
-	poll      func() *poll.Poller // made when it is needed; nil: every connection has a goroutine
-	changes   atomic.Uint64       // changes of grants seen so far
+	cfg     Config
+	log     *slog.Logger
+	tls     *tls.Config
+	metrics metrics
+	http    *http.Server
+	web     *handoff            // connections for http
+	door    *door.Door          // what connections come through
+	poll    func() *poll.Poller // made when it is needed; nil: every connection has a goroutine
+	changes atomic.Uint64       // changes of grants seen so far
 
 	watch     context.Context // ends when Shutdown begins
 	stopWatch context.CancelFunc
@@ -104,7 +102,7 @@ func New(cfg Config) (*Broker, error) {
 	cfg.setDefaults()
 	b := &Broker{
 		cfg: cfg, log: cfg.Log, tls: harden(base),
-		web: newHandoff(), arrived: make(chan *door.Guest),
+		web: newHandoff(),
 		door: door.New(door.Config{
 			MaxConnections: cfg.MaxConnections, MaxHandshakes: cfg.MaxHandshakes,
 			ConnectTimeout: cfg.ConnectTimeout, QueueTimeout: cfg.QueueTimeout,

@@ -178,13 +178,9 @@ func (b *Broker) accept(ln net.Listener) error {
 		if g == nil {
 			continue
 		}
-		select {
-		case b.arrived <- g:
-		default:
-			if !b.spawn(func() { b.receive(g) }) {
-				g.Close()
-				return nil
-			}
+		if !b.spawn(func() { b.welcome(g) }) {
+			g.Close()
+			return nil
 		}
 	}
 }
@@ -199,25 +195,6 @@ func wait(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// maxReceivers is how many goroutines wait for connections to come. A handshake
-// needs a deep stack, and to grow one costs some percent of its time.
-const maxReceivers = 64
-
-// receive welcomes g and, while few others do, those that come later.
-func (b *Broker) receive(g *door.Guest) {
-	b.welcome(g)
-	for b.receivers.Add(1) <= maxReceivers {
-		select {
-		case g = <-b.arrived:
-			b.receivers.Add(-1)
-			b.welcome(g)
-		case <-b.watch.Done():
-			return
-		}
-	}
-	b.receivers.Add(-1)
 }
 
 // welcome does the handshake and hands the connection to a fresh goroutine, for

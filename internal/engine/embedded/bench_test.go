@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/engine/embedded"
 )
@@ -57,7 +59,7 @@ func benchEngine(b *testing.B) *embedded.Engine {
 
 // QoS 1 to a persistent session that is away.
 func BenchmarkKeep(b *testing.B) {
-	for _, size := range []int{100, 1000} {
+	for _, size := range []int{100, 256, 1000} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			e := benchEngine(b)
 			s := claim(b, e, "kept", time.Hour, &quiet{})
@@ -73,6 +75,7 @@ func BenchmarkKeep(b *testing.B) {
 				m[p].Payload = make([]byte, size)
 			}
 			b.ReportAllocs()
+			before := processorTime(b)
 			together(b, func(p int, done func()) {
 				senders[p].Publish(context.Background(), m[p], 0, func(err error) {
 					if err != nil {
@@ -81,6 +84,7 @@ func BenchmarkKeep(b *testing.B) {
 					done()
 				})
 			})
+			reportProcessorTime(b, before)
 		})
 	}
 }
@@ -118,7 +122,7 @@ func BenchmarkKeepCrowded(b *testing.B) {
 
 // The floor: the same batching into a file that is only appended to.
 func BenchmarkAppendOnly(b *testing.B) {
-	for _, size := range []int{100, 1000} {
+	for _, size := range []int{100, 256, 1000} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			f, err := os.Create(filepath.Join(b.TempDir(), "log"))
 			if err != nil {
@@ -130,7 +134,9 @@ func BenchmarkAppendOnly(b *testing.B) {
 			var wait sync.WaitGroup
 			wait.Go(func() { a.run(b, f, stop) })
 			payload := make([]byte, size)
+			before := processorTime(b)
 			together(b, func(_ int, done func()) { a.add(payload, done) })
+			reportProcessorTime(b, before)
 			close(stop)
 			wait.Wait()
 		})
@@ -297,4 +303,17 @@ func TestPublishAllocates(t *testing.T) {
 	if n := testing.AllocsPerRun(100, all); n > 0 {
 		t.Errorf("%v allocations for %d messages", n, len(ms))
 	}
+}
+
+// processorTime is what the process has used.
+func processorTime(b *testing.B) time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func reportProcessorTime(b *testing.B, before time.Duration) {
+	b.ReportMetric(float64((processorTime(b)-before).Nanoseconds())/1000/float64(b.N), "cpu-µs/op")
 }
