@@ -422,8 +422,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 		t.dry = false
 		return 0, ErrAgain
 	}
-	t.dry = false
-	t.b = b
+	*t = transfer{call: t.call, b: b} // a call that is refused leaves it as it is
 	var lent *[]byte
 	if len(b) < aheadSize {
 		lent = aheads.Get().(*[]byte)
@@ -500,7 +499,7 @@ func (c *Conn) Write(b []byte) (int, error) {
 	done := 0
 	for done < len(b) && len(c.rest) == 0 {
 		t := &c.writing
-		t.b = b[done:]
+		*t = transfer{call: t.call, b: b[done:]}
 		err := c.raw.Write(t.call)
 		t.b = nil
 		if err == nil {
@@ -537,10 +536,12 @@ func (c *Conn) drain() error {
 	return err
 }
 
-// Close closes the connection.
+// Close closes the connection. Its handler finds that out, whoever calls.
 func (c *Conn) Close() error {
 	if c.polled.Load() {
 		c.p.conns.remove(c)
 	}
-	return c.Conn.Close()
+	err := c.Conn.Close()
+	c.Kick()
+	return err
 }

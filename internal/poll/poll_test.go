@@ -321,6 +321,35 @@ func TestKick(t *testing.T) {
 	c.Kick() // it has ended: nothing happens
 }
 
+// A handler notices that another has closed its connection, though the system tells
+// nobody, and does not read again what it has read before.
+func TestClosed(t *testing.T) {
+	p := open(t)
+	c, client := pair(t, p)
+	var n atomic.Int64
+	came := make(chan struct{}, 1)
+	h := start(t, c, func(b []byte, _ *Worker) {
+		n.Add(int64(len(b)))
+		select {
+		case came <- struct{}{}:
+		default:
+		}
+	})
+	if _, err := client.Write([]byte("last words")); err != nil {
+		t.Fatal(err)
+	}
+	<-came
+	c.Close()
+	select {
+	case err := <-h.over:
+		if !errors.Is(err, net.ErrClosed) || n.Load() != 10 {
+			t.Errorf("it ended with %v after %d bytes", err, n.Load())
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("nobody noticed")
+	}
+}
+
 // Reading and writing what is there allocates nothing.
 func TestNoAllocation(t *testing.T) {
 	p := open(t)
