@@ -47,6 +47,9 @@ func (h *handle) Subscribe(ctx context.Context, subs []engine.Subscription) ([]e
 		err = ended
 	}
 	if ctx.Err() != nil || errors.Is(ended, engine.ErrClosed) {
+		if err == nil { // all went well, and who asked is gone
+			err = ctx.Err()
+		}
 		return nil, err // the loop may still be writing what became of them
 	}
 	return op.became, err
