@@ -74,7 +74,7 @@ func toAwayRounds(ctx context.Context, b *bench, r *Result, shape shape) error {
 			all[peer] = l
 		}
 		l := all[peer]
-		sessions, err := broker.sessions(ctx, n, func(c *client, i int) error { return c.subscribe(shape.filter(i), 1) })
+		sessions, err := broker.sessions(ctx, away, n, func(c *client, i int) error { return c.subscribe(shape.filter(i), 1) })
 		if err != nil {
 			return err
 		}
@@ -87,20 +87,20 @@ func toAwayRounds(ctx context.Context, b *bench, r *Result, shape shape) error {
 		r.add("CPU per stored message, µs", peer, m.perMessage())
 		r.add("stored per second", peer, m.rate())
 		r.note(peer, n, m)
-		d, err := broker.collect(ctx, n, l.delivered()-had)
+		d, err := broker.collect(ctx, away, n, l.delivered()-had)
 		if err != nil {
 			return err
 		}
 		r.add("CPU per collected message, µs", peer, d.perMessage())
 		r.add("collected per second", peer, d.rate())
 		r.note(peer, n, d)
-		return broker.forget(ctx, n)
+		return broker.forget(ctx, away, n)
 	})
 }
 
-// sessions connects the sessions of round n, which are kept.
-func (b *Broker) sessions(ctx context.Context, n int, then func(c *client, i int) error) ([]*client, error) {
-	return b.open(ctx, away, func(i int) (*client, error) {
+// sessions connects the sessions of round n, count of them, which are kept.
+func (b *Broker) sessions(ctx context.Context, count, n int, then func(c *client, i int) error) ([]*client, error) {
+	return b.open(ctx, count, func(i int) (*client, error) {
 		c, err := b.dial(ctx, i, sessionID(n, i), false)
 		if err != nil {
 			return nil, err
@@ -117,8 +117,8 @@ func sessionID(n, i int) string { return fmt.Sprintf("away-%d-%d", n, i) }
 
 // forget ends the sessions of round n, so that nothing is queued for them in
 // the next.
-func (b *Broker) forget(ctx context.Context, n int) error {
-	all, err := b.open(ctx, away, func(i int) (*client, error) { return b.dial(ctx, i, sessionID(n, i), true) })
+func (b *Broker) forget(ctx context.Context, count, n int) error {
+	all, err := b.open(ctx, count, func(i int) (*client, error) { return b.dial(ctx, i, sessionID(n, i), true) })
 	if err != nil {
 		return err
 	}
@@ -128,7 +128,7 @@ func (b *Broker) forget(ctx context.Context, n int) error {
 
 // collect reconnects the sessions and measures the delivery of what is queued
 // for them: each acknowledged message once.
-func (b *Broker) collect(ctx context.Context, n int, due int64) (round, error) {
+func (b *Broker) collect(ctx context.Context, count, n int, due int64) (round, error) {
 	before, err := b.Usage()
 	if err != nil {
 		return round{}, err
@@ -136,8 +136,8 @@ func (b *Broker) collect(ctx context.Context, n int, due int64) (round, error) {
 	start := time.Now()
 	var arrived atomic.Int64
 	var readers sync.WaitGroup
-	errs := make([]error, away)
-	sessions, err := b.sessions(ctx, n, func(c *client, i int) error {
+	errs := make([]error, count)
+	sessions, err := b.sessions(ctx, count, n, func(c *client, i int) error {
 		readers.Go(func() { errs[i] = c.read(&collector{arrived: &arrived}) })
 		return nil
 	})

@@ -6,11 +6,8 @@ import (
 	"time"
 )
 
-// idleCounts are the numbers of idle connections at which memory is read.
-var idleCounts = []int{1000, 10000}
-
 // idle measures the resident memory of idle connections, once for each peer,
-// in a fresh process: a first group opens, and a second one on top of it.
+// in a fresh process: groups of connections open, each on top of the one before.
 func idle(ctx context.Context, b *bench, r *Result) error {
 	for _, p := range b.peers {
 		if err := b.idleOne(ctx, p, r); err != nil {
@@ -24,23 +21,17 @@ func idle(ctx context.Context, b *bench, r *Result) error {
 }
 
 func (b *bench) idleOne(ctx context.Context, p Peer, r *Result) error {
-	dir, remove, err := tempDir(p.Name())
-	if err != nil {
-		return err
-	}
-	defer remove()
-	broker, err := p.Start(ctx, dir)
-	if err != nil {
-		return err
-	}
-	defer broker.Stop()
+	return b.fresh(ctx, p, b.roomy(), func(broker *Broker) error { return b.idleGroups(ctx, broker, r) })
+}
+
+func (b *bench) idleGroups(ctx context.Context, broker *Broker, r *Result) error {
 	base, err := settled(ctx, broker)
 	if err != nil {
 		return err
 	}
 	var open []*client
 	defer func() { closeAll(open) }()
-	for _, n := range idleCounts {
+	for _, n := range upTo(b.connections, 1000, 10_000) {
 		first := len(open)
 		more, err := broker.open(ctx, n-first, func(i int) (*client, error) {
 			return broker.dial(ctx, i, fmt.Sprintf("idle-%d", first+i), true)
@@ -53,7 +44,7 @@ func (b *bench) idleOne(ctx context.Context, p Peer, r *Result) error {
 		if err != nil {
 			return err
 		}
-		r.add(fmt.Sprintf("KiB each of %d", n), p.Name(), float64(now-base)/1024/float64(n))
+		r.add(fmt.Sprintf("KiB each of %d", n), broker.Peer.Name(), float64(now-base)/1024/float64(n))
 	}
 	return nil
 }

@@ -18,15 +18,16 @@ import (
 	"github.com/keepmq/keepmq/internal/secret"
 )
 
-// keepmq is our server, at its defaults.
-type keepmq struct{ path string }
+// keepmq is our server, at its defaults but for what config sets: a
+// configuration file for a row that measures more than the defaults allow.
+type keepmq struct{ path, config string }
 
 func newKeepMQ(path string) (keepmq, error) {
 	if _, err := os.Stat(path); err != nil {
 		return keepmq{}, fmt.Errorf("%s is not there: run make build, or choose other -peers", path)
 	}
 	abs, err := filepath.Abs(path)
-	return keepmq{abs}, err
+	return keepmq{path: abs}, err
 }
 
 func (keepmq) Name() string { return "KeepMQ" }
@@ -48,8 +49,15 @@ type started struct {
 }
 
 func (k keepmq) Start(ctx context.Context, dir string) (*Broker, error) {
-	cmd := exec.Command(k.path, "serve", "--data", filepath.Join(dir, "data"),
-		"--mqtt", "127.0.0.1:0", "--https", "127.0.0.1:0", "--json")
+	args := []string{"serve", "--data", filepath.Join(dir, "data"), "--mqtt", "127.0.0.1:0", "--https", "127.0.0.1:0", "--json"}
+	if k.config != "" {
+		file := filepath.Join(dir, "keepmq.yaml")
+		if err := os.WriteFile(file, []byte(k.config), 0o600); err != nil {
+			return nil, fmt.Errorf("write configuration: %w", err)
+		}
+		args = append(args, "--config", file)
+	}
+	cmd := exec.Command(k.path, args...)
 	cmd.Dir = dir
 	out, first := firstLine()
 	cmd.Stdout = out
@@ -90,7 +98,7 @@ func (keepmq) prepare(ctx context.Context, b *Broker, s started) error {
 	a := &api{base: fmt.Sprintf("https://localhost:%d/api/v1", s.HTTPSPort), client: &http.Client{
 		Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: b.TLS},
 	}}
-	defer a.client.CloseIdleConnections()
+	b.api = a
 	var in struct{ Token string }
 	if err := a.post(ctx, "/sign-in", map[string]string{"code": s.LoginCode}, &in); err != nil {
 		return err

@@ -21,6 +21,7 @@ const (
 
 // A shape says who publishes and who receives.
 type shape struct {
+	name       string // begins the client identifiers, so that one broker may have two loads
 	pubs, subs int
 	qos        byte
 	window     int // messages of one sender that may be under way
@@ -79,7 +80,7 @@ func connectLoad(ctx context.Context, b *Broker, s shape) (*load, error) {
 		connected = 0
 	}
 	subs, err := b.open(ctx, connected, func(i int) (*client, error) {
-		c, err := b.dial(ctx, i, fmt.Sprintf("sub-%d", i), true)
+		c, err := b.dial(ctx, i, fmt.Sprintf("%ssub-%d", s.name, i), true)
 		if err != nil {
 			return nil, err
 		}
@@ -89,7 +90,7 @@ func connectLoad(ctx context.Context, b *Broker, s shape) (*load, error) {
 		return nil, err
 	}
 	pubs, err := b.open(ctx, s.pubs, func(i int) (*client, error) {
-		return b.dial(ctx, i, fmt.Sprintf("pub-%d", i), true)
+		return b.dial(ctx, i, fmt.Sprintf("%spub-%d", s.name, i), true)
 	})
 	if err != nil {
 		closeAll(subs)

@@ -31,6 +31,9 @@ type bench struct {
 	brokers []*Broker // of the peers, in the same order; nil if it does not run
 	rounds  int
 	seconds time.Duration
+	// How far the rows of growth go, and how many messages are drained.
+	connections, orgs, stored int
+
 	profile string // folder; empty: none
 	out     string
 	stdout  io.Writer
@@ -65,6 +68,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	peers := f.String("peers", "keepmq,mosquitto,mochi,nats,floor", "comma-separated; the ratios compare the first with each other")
 	f.IntVar(&b.rounds, "rounds", 3, "rounds of each row, the peers in turn")
 	f.DurationVar(&b.seconds, "seconds", 2500*time.Millisecond, "length of a round, as in 2.5s")
+	f.IntVar(&b.connections, "connections", 19_000, "most connections of the rows of idle connections and of growth")
+	f.IntVar(&b.orgs, "orgs", 1000, "most organisations of the row of growth")
+	f.IntVar(&b.stored, "stored", 100_000, "most stored messages of the row of growth, and messages of the row drain")
 	f.StringVar(&b.profile, "profile", "", "folder for what /proc says of each broker over time, and the generator's own profile")
 	f.StringVar(&b.out, "out", "bench/out", "folder for the results as JSON")
 	binary := f.String("keepmq", "bin/keepmq", "our server")
@@ -76,7 +82,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if f.NArg() > 0 || b.rounds < 1 || b.seconds < 100*time.Millisecond {
+	if f.NArg() > 0 || b.rounds < 1 || b.connections < 1 || b.orgs < 1 || b.stored < 1 || b.seconds < 100*time.Millisecond {
 		return errors.New("usage: bench [flags]; see -help")
 	}
 	if b.peers, err = choosePeers(*peers, *binary); err != nil {

@@ -36,6 +36,7 @@ type Broker struct {
 	TLS      *tls.Config // how clients connect
 	Username string
 	Password secret.String
+	api      *api // of KeepMQ only
 	proc     *process
 }
 

@@ -103,6 +103,9 @@ func (r *Report) write(b *bench) error {
 	if err := writeTable(b.stdout, names, r.Rows); err != nil {
 		return err
 	}
+	if err := writeGrowth(b.stdout, r.Rows); err != nil {
+		return err
+	}
 	var bad error
 	for _, row := range r.Rows {
 		for _, n := range row.Notes {

@@ -19,6 +19,7 @@ type Result struct {
 	Name     string
 	Title    string
 	Measures []Measure
+	Curves   []Curve  `json:",omitempty"`
 	Notes    []string // losses and failures
 	Failed   bool
 }
@@ -111,7 +112,12 @@ func allRows() []row {
 		row{"connect", "TLS handshake + CONNECT", connects},
 		row{"durable-200", "QoS 1 from 200 to sessions that are away", durable(200)},
 		row{"durable-512", "QoS 1 from 512 to sessions that are away", durable(512)},
+		row{"lone", "QoS 1, one at a time, to a session that is away", lone},
+		row{"drain", "a queue collected by one session", drain},
 		row{"idle", "idle TLS connections", idle},
+		row{"growth-connections", "growth with idle connections", growConnections},
+		row{"growth-orgs", "growth with organisations", growOrgs},
+		row{"growth-stored", "growth with stored messages", growStored},
 	)
 }
 
