@@ -53,6 +53,7 @@ func (n *Node) renewCertificate(ctx context.Context) error {
 
 // keepCertificate renews the server certificate in time, and when the
 // machine's names change, until ctx ends. Connections that are open keep theirs.
+// It renews the keys of session tickets too.
 func (n *Node) keepCertificate(ctx context.Context) {
 	tick := time.NewTicker(10 * time.Minute)
 	defer tick.Stop()
@@ -64,6 +65,9 @@ func (n *Node) keepCertificate(ctx context.Context) {
 			if err := n.renewCertificate(ctx); err != nil && ctx.Err() == nil {
 				n.log.Error("the server certificate could not be checked; the present one stays in use", "err", err)
 			}
+			if err := n.renewTickets(ctx, time.Now()); err != nil && ctx.Err() == nil {
+				n.log.Error("the keys of session tickets could not be renewed; the present ones stay in use", "err", err)
+			}
 			if _, err := n.ca.Prune(ctx); err != nil && ctx.Err() == nil {
 				n.log.Error("the ledger of certificates could not be pruned", "err", err)
 			}
@@ -73,7 +77,7 @@ func (n *Node) keepCertificate(ctx context.Context) {
 
 // tlsConfig is what both ports speak. A client certificate is asked for and,
 // if there is one, must be ours.
-func (n *Node) tlsConfig(protocols ...string) *tls.Config {
+func (n *Node) tlsConfig(t *tickets, protocols ...string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		CipherSuites: []uint16{ // of TLS 1.2: forward secrecy and authenticated encryption only
@@ -84,5 +88,7 @@ func (n *Node) tlsConfig(protocols ...string) *tls.Config {
 		ClientAuth:     tls.VerifyClientCertIfGiven,
 		ClientCAs:      n.ca.ClientAuthorities(),
 		NextProtos:     protocols,
+		WrapSession:    t.wrap,
+		UnwrapSession:  t.unwrap,
 	}
 }

@@ -57,6 +57,8 @@ type Node struct {
 	https    *http.Server
 
 	certificate   atomic.Pointer[tls.Certificate]
+	mqttTickets   tickets
+	httpsTickets  tickets
 	mqttListener  net.Listener
 	httpsListener net.Listener
 	stopping      chan struct{} // closed when Run begins to drain
@@ -67,6 +69,7 @@ type Node struct {
 // ports. version is the program's. It does not serve yet.
 func Open(ctx context.Context, c config.Config, version string, log *slog.Logger) (_ *Node, err error) {
 	n := &Node{config: c, log: log, limitLog: quota.NewLog(nil), stopping: make(chan struct{})}
+	n.mqttTickets.purpose, n.httpsTickets.purpose = "mqtt", "https"
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -81,6 +84,9 @@ func Open(ctx context.Context, c config.Config, version string, log *slog.Logger
 	if err := n.renewCertificate(ctx); err != nil {
 		return nil, err
 	}
+	if err := n.renewTickets(ctx, time.Now()); err != nil {
+		return nil, err
+	}
 	if err := n.folder.write("ca.pem", n.ca.RootPEM(), 0o644); err != nil {
 		return nil, err
 	}
@@ -90,7 +96,7 @@ func Open(ctx context.Context, c config.Config, version string, log *slog.Logger
 	if n.mqttListener, err = listen(ctx, "mqtt.listen", c.MQTT.Listen, n.broker.TLS(), 0); err != nil {
 		return nil, err
 	}
-	if n.httpsListener, err = listen(ctx, "https.listen", c.HTTPS.Listen, n.tlsConfig("h2", "http/1.1"), maxHTTPS()); err != nil {
+	if n.httpsListener, err = listen(ctx, "https.listen", c.HTTPS.Listen, n.tlsConfig(&n.httpsTickets, "h2", "http/1.1"), maxHTTPS()); err != nil {
 		return nil, err
 	}
 	// Last, so that nothing can fail between making the first secrets and
@@ -160,7 +166,7 @@ func (n *Node) openFaces(version string) (err error) {
 	n.broker, err = broker.New(broker.Config{
 		Verifier:         n.registry,
 		Engine:           n.engine,
-		TLS:              func() *tls.Config { return n.tlsConfig() },
+		TLS:              func() *tls.Config { return n.tlsConfig(&n.mqttTickets) },
 		Log:              n.log,
 		Limits:           n.config.Limits,
 		LimitLog:         n.limitLog,
