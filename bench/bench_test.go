@@ -145,8 +145,8 @@ func TestChoose(t *testing.T) {
 
 // TestMain lets the test program be the floor's other process, as the bench is.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 4 && os.Args[1] == relayArg {
-		exit(serveRelay(os.Stdout, os.Args[2], os.Args[3]))
+	if len(os.Args) == 5 && os.Args[1] == relayArg {
+		exit(serveRelay(os.Stdout, os.Args[2], os.Args[3], os.Args[4]))
 	}
 	os.Exit(m.Run())
 }
@@ -156,13 +156,14 @@ func TestMain(m *testing.M) {
 func TestRun(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", filepath.Join(dir))
-	b := &bench{peers: []Peer{relay{}}, rounds: 2, seconds: 100 * time.Millisecond,
+	b := &bench{peers: []Peer{relay{}}, rounds: 2, seconds: 100 * time.Millisecond, connections: 50,
 		out: filepath.Join(dir, "out"), profile: dir, stdout: io.Discard, stderr: io.Discard}
 	small := fanIn(1)
 	small.pubs, small.window = 8, 1000 // room for a machine that is busy
 	wide := fanOut(1)
 	wide.subs, wide.copies = 5, 5
-	rows := []row{{"in", "in", saturation(small)}, {"out", "out", saturation(wide)}, {"steady", "steady", latency(small)}, {"connect", "connect", connects}}
+	rows := []row{{"in", "in", saturation(small)}, {"out", "out", saturation(wide)}, {"steady", "steady", latency(small)}, {"connect", "connect", connects(full)},
+		{"connect-resumed", "resumed", connects(resumed)}, {"connect-mutual", "mutual", connects(mutual)}, {"storm", "storm", storm}}
 	var out bytes.Buffer
 	b.stdout = &out
 	if err := b.run(context.Background(), rows); err != nil {
@@ -189,11 +190,11 @@ func TestRun(t *testing.T) {
 		}
 		for _, m := range r.Measures {
 			v := m.Values["floor"]
-			if len(v) != b.rounds || strings.HasSuffix(m.Name, "per second") && v[0] <= 0 {
+			if r.Name != "storm" && len(v) != b.rounds || len(v) == 0 || strings.HasSuffix(m.Name, "per second") && v[0] <= 0 {
 				t.Errorf("%s, %s: %v", r.Name, m.Name, v)
 			}
 		}
-		if r.Name != "connect" {
+		if !strings.HasPrefix(r.Name, "connect") && r.Name != "storm" {
 			if _, err := os.Stat(filepath.Join(dir, r.Name+"-floor-2.csv")); err != nil {
 				t.Error(err)
 			}

@@ -20,13 +20,16 @@ import (
 // not make their own.
 type identity struct {
 	cert, key string
+	rootFile  string
 	client    *tls.Config // trusts it
+	root      *x509.Certificate
+	rootKey   *ecdsa.PrivateKey
 }
 
 // newIdentity makes an ECDSA P-256 certificate for localhost, signed by a root
 // of its own as KeepMQ's is, so that the handshakes are alike.
 func newIdentity(dir string) (identity, error) {
-	id := identity{cert: filepath.Join(dir, "server.pem"), key: filepath.Join(dir, "server.key")}
+	id := identity{cert: filepath.Join(dir, "server.pem"), key: filepath.Join(dir, "server.key"), rootFile: filepath.Join(dir, "root.pem")}
 	root := certificate("bench root")
 	root.IsCA, root.BasicConstraintsValid, root.KeyUsage = true, true, x509.KeyUsageCertSign
 	rootKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -41,7 +44,7 @@ func newIdentity(dir string) (identity, error) {
 		return id, err
 	}
 	leaf := certificate("localhost")
-	leaf.DNSNames, leaf.IPAddresses = []string{"localhost"}, []net.IP{net.IPv4(127, 0, 0, 1)}
+	leaf.DNSNames, leaf.IPAddresses = []string{"localhost", mutualName}, []net.IP{net.IPv4(127, 0, 0, 1)}
 	leaf.KeyUsage, leaf.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -58,6 +61,10 @@ func newIdentity(dir string) (identity, error) {
 	pool := x509.NewCertPool()
 	pool.AddCert(root)
 	id.client = clientTLS(&tls.Config{RootCAs: pool})
+	id.root, id.rootKey = root, rootKey
+	if err := writePEM(id.rootFile, "CERTIFICATE", rootDER); err != nil {
+		return id, err
+	}
 	if err := writePEM(id.cert, "CERTIFICATE", der); err != nil {
 		return id, err
 	}

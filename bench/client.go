@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/keepmq/keepmq/internal/mqtt"
+	"github.com/keepmq/keepmq/internal/secret"
 )
 
 // version is what the load generator speaks: all peers know it.
@@ -37,9 +38,21 @@ type handler interface {
 	handle(c *client, h mqtt.Header, body []byte) error
 }
 
-// dial connects and waits for CONNACK. i chooses the source address.
+// A login is how a client connects.
+type login struct {
+	tls          *tls.Config
+	id, username string
+	password     secret.String
+	clean        bool
+}
+
+// dial connects as everybody does, and waits for CONNACK. i chooses the source address.
 func (b *Broker) dial(ctx context.Context, i int, id string, clean bool) (*client, error) {
-	d := tls.Dialer{Config: b.TLS, NetDialer: &net.Dialer{
+	return b.enter(ctx, i, login{b.TLS, id, b.Username, b.Password, clean})
+}
+
+func (b *Broker) enter(ctx context.Context, i int, l login) (*client, error) {
+	d := tls.Dialer{Config: l.tls, NetDialer: &net.Dialer{
 		Timeout:   startTimeout,
 		LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+i%sources))},
 	}}
@@ -48,19 +61,19 @@ func (b *Broker) dial(ctx context.Context, i int, id string, clean bool) (*clien
 		return nil, err
 	}
 	c := &client{tls: nc.(*tls.Conn), buf: make([]byte, 512)}
-	p := &mqtt.Connect{Version: version, CleanStart: clean, ClientID: id}
-	if b.Username != "" {
-		p.Username, p.Password = mqtt.Some(b.Username), mqtt.Credential(b.Password.Reveal())
+	p := &mqtt.Connect{Version: version, CleanStart: l.clean, ClientID: l.id}
+	if l.username != "" {
+		p.Username, p.Password = mqtt.Some(l.username), mqtt.Credential(l.password.Reveal())
 	}
 	h, body, err := c.ask(p)
 	if err != nil {
 		nc.Close()
-		return nil, fmt.Errorf("connect %s: %w", id, err)
+		return nil, fmt.Errorf("connect %s: %w", l.id, err)
 	}
 	ack, err := mqtt.DecodeConnack(body, version)
 	if h.Type != mqtt.CONNACK || err != nil || ack.Code != 0 {
 		nc.Close()
-		return nil, fmt.Errorf("connect %s: refused: %v %+v, %v", id, h.Type, ack, err)
+		return nil, fmt.Errorf("connect %s: refused: %v %+v, %v", l.id, h.Type, ack, err)
 	}
 	return c, nil
 }
@@ -169,6 +182,11 @@ const openers = 32
 
 // open connects n clients. If one fails, none stays open.
 func (b *Broker) open(ctx context.Context, n int, connect func(i int) (*client, error)) ([]*client, error) {
+	return b.openBy(ctx, openers, n, connect)
+}
+
+// openBy is open with so many connections at a time.
+func (b *Broker) openBy(ctx context.Context, openers, n int, connect func(i int) (*client, error)) ([]*client, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	all := make([]*client, n)

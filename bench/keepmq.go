@@ -99,6 +99,7 @@ func (keepmq) prepare(ctx context.Context, b *Broker, s started) error {
 		Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: b.TLS},
 	}}
 	b.api = a
+	b.devices = func(ctx context.Context, n int) ([]login, error) { return enrolDevices(ctx, b, n) }
 	var in struct{ Token string }
 	if err := a.post(ctx, "/sign-in", map[string]string{"code": s.LoginCode}, &in); err != nil {
 		return err

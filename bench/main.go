@@ -41,8 +41,8 @@ type bench struct {
 }
 
 func main() {
-	if len(os.Args) == 4 && os.Args[1] == relayArg {
-		exit(serveRelay(os.Stdout, os.Args[2], os.Args[3]))
+	if len(os.Args) == 5 && os.Args[1] == relayArg {
+		exit(serveRelay(os.Stdout, os.Args[2], os.Args[3], os.Args[4]))
 	}
 	runtime.LockOSThread() // see launch
 	debug.SetGCPercent(400)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -34,10 +35,10 @@ func (r relay) Start(ctx context.Context, dir string) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the bench itself: %w", err)
 	}
-	cmd := exec.Command(self, relayArg, id.cert, id.key)
+	cmd := exec.Command(self, relayArg, id.cert, id.key, id.rootFile)
 	out, first := firstLine()
 	cmd.Stdout = out
-	b := &Broker{Peer: r, TLS: id.client}
+	b := &Broker{Peer: r, TLS: id.client, devices: func(_ context.Context, n int) ([]login, error) { return id.signDevices(n) }}
 	if b.proc, err = launch(cmd); err != nil {
 		return nil, err
 	}
@@ -57,10 +58,18 @@ func (r relay) Start(ctx context.Context, dir string) (*Broker, error) {
 
 // serveRelay is the other process: it prints its address and relays until it
 // is ended by a signal.
-func serveRelay(stdout io.Writer, certFile, keyFile string) error {
+func serveRelay(stdout io.Writer, certFile, keyFile, rootFile string) error {
 	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
 		return err
+	}
+	root, err := os.ReadFile(rootFile)
+	if err != nil {
+		return err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(root) {
+		return fmt.Errorf("no certificate in %s", rootFile)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -69,5 +78,5 @@ func serveRelay(stdout io.Writer, certFile, keyFile string) error {
 	if _, err := fmt.Fprintln(stdout, l.Addr()); err != nil {
 		return err
 	}
-	return floor.Serve(l, &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}})
+	return floor.Serve(l, asking(&tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}}, pool))
 }
