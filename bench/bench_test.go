@@ -145,6 +145,9 @@ func TestChoose(t *testing.T) {
 
 // TestMain lets the test program be the floor's other process, as the bench is.
 func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == fleetArg {
+		exit(serveFleet(os.Stdin, os.Stdout))
+	}
 	if len(os.Args) == 5 && os.Args[1] == relayArg {
 		exit(serveRelay(os.Stdout, os.Args[2], os.Args[3], os.Args[4]))
 	}

@@ -98,7 +98,7 @@ func (keepmq) prepare(ctx context.Context, b *Broker, s started) error {
 	a := &api{base: fmt.Sprintf("https://localhost:%d/api/v1", s.HTTPSPort), client: &http.Client{
 		Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: b.TLS},
 	}}
-	b.api = a
+	b.api, b.rootFile = a, s.CAFile
 	b.devices = func(ctx context.Context, n int) ([]login, error) { return enrolDevices(ctx, b, n) }
 	var in struct{ Token string }
 	if err := a.post(ctx, "/sign-in", map[string]string{"code": s.LoginCode}, &in); err != nil {

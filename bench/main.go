@@ -41,6 +41,9 @@ type bench struct {
 }
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == fleetArg {
+		exit(serveFleet(os.Stdin, os.Stdout))
+	}
 	if len(os.Args) == 5 && os.Args[1] == relayArg {
 		exit(serveRelay(os.Stdout, os.Args[2], os.Args[3], os.Args[4]))
 	}

@@ -52,7 +52,7 @@ func (m module) Start(ctx context.Context, dir string) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Broker{Peer: m, Addr: fmt.Sprintf("127.0.0.1:%d", port), TLS: id.client}
+	b := &Broker{Peer: m, Addr: fmt.Sprintf("127.0.0.1:%d", port), TLS: id.client, rootFile: id.rootFile}
 	args := []string{b.Addr, id.cert, id.key}
 	if m.folder {
 		args = append(args, filepath.Join(dir, "store"))

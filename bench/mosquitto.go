@@ -57,7 +57,7 @@ func (m mosquitto) Start(ctx context.Context, dir string) (*Broker, error) {
 	if err := os.WriteFile(file, []byte(strings.Join(config, "\n")+"\n"), 0o600); err != nil {
 		return nil, fmt.Errorf("write configuration: %w", err)
 	}
-	b := &Broker{Peer: m, Addr: fmt.Sprintf("127.0.0.1:%d", port), TLS: id.client}
+	b := &Broker{Peer: m, Addr: fmt.Sprintf("127.0.0.1:%d", port), TLS: id.client, rootFile: id.rootFile}
 	if b.proc, err = launch(exec.Command(m.path, "-c", file)); err != nil {
 		return nil, err
 	}

@@ -38,6 +38,7 @@ type Broker struct {
 	Password secret.String
 	api      *api // of KeepMQ only
 	proc     *process
+	rootFile string                                            // with the certificate of its authority
 	devices  func(ctx context.Context, n int) ([]login, error) // that connect with a certificate; nil: there are none
 }
 

@@ -38,7 +38,7 @@ func (r relay) Start(ctx context.Context, dir string) (*Broker, error) {
 	cmd := exec.Command(self, relayArg, id.cert, id.key, id.rootFile)
 	out, first := firstLine()
 	cmd.Stdout = out
-	b := &Broker{Peer: r, TLS: id.client, devices: func(_ context.Context, n int) ([]login, error) { return id.signDevices(n) }}
+	b := &Broker{Peer: r, TLS: id.client, rootFile: id.rootFile, devices: func(_ context.Context, n int) ([]login, error) { return id.signDevices(n) }}
 	if b.proc, err = launch(cmd); err != nil {
 		return nil, err
 	}
