@@ -42,6 +42,16 @@ func (r *Result) point(of, measure, peer string, size int, v, beside float64) {
 	p.Values, p.Beside = append(p.Values, v), append(p.Beside, beside)
 }
 
+// ratio is the median of the ratios of each round: a neighbour who takes the
+// processor's caches for a round takes them from both.
+func (p Point) ratio() float64 {
+	var all []float64
+	for i, v := range p.Values {
+		all = append(all, v/p.Beside[i])
+	}
+	return median(all)
+}
+
 // growth is how one thing grows and what is measured at each size.
 type growth struct {
 	of    string
@@ -130,13 +140,14 @@ func (b *bench) online(ctx context.Context, broker *Broker, r *Result) (*meter, 
 	}}, nil
 }
 
-func everyPeer(Peer) bool { return true }
+func oursAndFloor(p Peer) bool { return onlyOurs(p) || p == relay{} }
 
 func onlyOurs(p Peer) bool { return p.Name() == keepmq{}.Name() }
 
-// growConnections: ten are busy, all others idle.
+// growConnections: ten are busy, all others idle. The floor shows what is the
+// system's.
 func growConnections(ctx context.Context, b *bench, r *Result) error {
-	return b.each(ctx, r, everyPeer, func(p Peer) error {
+	return b.each(ctx, r, oursAndFloor, func(p Peer) error {
 		var idle []*client
 		defer func() { closeAll(idle) }()
 		return b.grow(ctx, p, b.roomy(), r, growth{
@@ -284,7 +295,7 @@ func (b *bench) both(ctx context.Context, broker *Broker, r *Result) (*meter, er
 }
 
 // writeGrowth writes a line for each point of each curve, with a bar that is
-// as long as the ratio to the broker that did not grow: ten mean the same cost.
+// as long as the median ratio to the broker that did not grow: ten mean the same cost.
 func writeGrowth(w io.Writer, rows []Result) error {
 	lines := [][]string{{"grows", "broker", "CPU per message", "", "size", "µs", "µs of one that did not grow", "ratio"}}
 	for _, r := range rows {
@@ -294,8 +305,8 @@ func writeGrowth(w io.Writer, rows []Result) error {
 				if i == 0 {
 					head = []string{c.Of, c.Peer, c.Measure}
 				}
-				v, beside := median(p.Values), median(p.Beside)
-				lines = append(lines, append(head, bar(v/beside), strconv.Itoa(p.Size), spread(p.Values), spread(p.Beside), ratio(v, beside)))
+				m := p.ratio()
+				lines = append(lines, append(head, bar(m), strconv.Itoa(p.Size), spread(p.Values), spread(p.Beside), ratio(m, 1)))
 			}
 		}
 	}

@@ -77,7 +77,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f.StringVar(&b.profile, "profile", "", "folder for what /proc says of each broker over time, and the generator's own profile")
 	f.StringVar(&b.out, "out", "bench/out", "folder for the results as JSON")
 	binary := f.String("keepmq", "bin/keepmq", "our server")
-	limit := f.Duration("limit", 40*time.Minute, "end the run after this time")
+	limit := f.Duration("limit", time.Hour, "end the run after this time")
 	if err := f.Parse(args); err != nil {
 		return err
 	}

@@ -27,6 +27,9 @@ func writeTable(w io.Writer, peers []string, rows []Result) error {
 			lines = append(lines, append([]string{name, m.Name}, cells(peers, m)...))
 		}
 	}
+	if len(lines) == 1 {
+		return nil // only rows of growth, which have a table of their own
+	}
 	return writeColumns(w, lines, 2)
 }
 
