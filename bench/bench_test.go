@@ -125,7 +125,7 @@ func TestUsage(t *testing.T) {
 
 func TestChoose(t *testing.T) {
 	rows, err := chooseRows("fan-in,connect")
-	if got := strings.Join(rowNames(rows), " "); err != nil || got != "fan-in-0 fan-in-1 fan-in-0-4k fan-in-1-4k connect" {
+	if got := strings.Join(rowNames(rows), " "); err != nil || got != "fan-in-0 fan-in-1 fan-in-0-4k fan-in-1-4k connect connect-resumed connect-mutual" {
 		t.Errorf("got %q, %v", got, err)
 	}
 	for _, bad := range []string{"none", ","} {
