@@ -3,7 +3,10 @@ package crash
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -97,7 +100,7 @@ func (r *role) step(l *life) {
 	}
 	settled := r.idle() && len(r.in)+len(r.due) == 0 && (phase != last || r.told)
 	if !settled && phase != loading {
-		r.say("%d answers to messages, %d to requests; %d messages unfinished, %d acknowledgements unsent", len(r.out), len(r.asked), len(r.in), len(r.due))
+		r.say("%d answers to messages, %d to requests; %d acknowledgements unsent; messages unfinished: %s", len(r.out), len(r.asked), len(r.due), r.unfinished())
 	}
 	r.settled.Store(settled)
 }
@@ -106,6 +109,17 @@ func (r *role) step(l *life) {
 func (r *role) say(format string, args ...any) {
 	s := fmt.Sprintf("connection %d: ", r.conn) + fmt.Sprintf(format, args...)
 	r.waits.Store(&s)
+}
+
+// unfinished describes the messages that are not done with: for each its
+// identifier, the connection it came on, and the state it is in.
+func (r *role) unfinished() string {
+	var b strings.Builder
+	for _, id := range slices.Sorted(maps.Keys(r.in)) {
+		in := r.in[id]
+		fmt.Fprintf(&b, " [%d of connection %d, %.40q, PUBREC sent: %v]", id, in.conn, in.text, in.taken)
+	}
+	return fmt.Sprint(len(r.in), b.String())
 }
 
 func (r *role) quit() {
