@@ -35,8 +35,8 @@ type client struct {
 	volatile           bool   // its session ends with the connection
 
 	session presence
-	judge   func(p presence, began time.Time) presence // may know better; nil: does not
-	discard bool                                       // the next CONNECT is with Clean Start
+	ended   presenceClock
+	discard bool // the next CONNECT is with Clean Start
 
 	w    *wire
 	conn int // counts connections
@@ -111,15 +111,14 @@ func (c *client) connect(ctx context.Context) error {
 	ack, ok := w.next().(*mqtt.Connack)
 	if !ok {
 		w.close()
+		c.unanswered(expected, start)
 		return fmt.Errorf("no CONNACK")
 	}
 	if ack.Code != mqtt.Success {
 		w.close()
 		return fmt.Errorf("%w: %v", errRefused, ack.Code)
 	}
-	if c.judge != nil {
-		expected = c.judge(expected, start)
-	}
+	expected = c.ended.judge(expected, start)
 	if ack.SessionPresent && expected == absent || !ack.SessionPresent && expected == present {
 		c.fault("session present is %v", ack.SessionPresent) // [MQTT-3.2.2-2] [MQTT-3.2.2-3]
 	}
@@ -135,6 +134,16 @@ func (c *client) connect(ctx context.Context) error {
 	}
 	c.resume(ack.SessionPresent)
 	return nil
+}
+
+// unanswered is what a client does whose CONNECT may have been heard. If its
+// session may have expired by then, the server may have begun another, of which
+// the client has no state: it asks for a new one. [MQTT-3.2.2-4]
+func (c *client) unanswered(expected presence, start time.Time) {
+	if c.ended.judge(expected, start) != expected {
+		c.discard = true
+	}
+	c.ended.cut()
 }
 
 func (c *client) fault(format string, a ...any) {

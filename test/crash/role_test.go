@@ -28,7 +28,6 @@ type role struct {
 
 	changing map[*retained]bool
 	told     bool // it has published its last messages
-	ended    presenceClock
 
 	settled atomic.Bool            // nothing of it is under way
 	waits   atomic.Pointer[string] // for what, if not
@@ -190,9 +189,9 @@ func (r *role) toggle(filter string) {
 
 // A presenceClock tells whether a session that expires may have done so.
 type presenceClock struct {
-	expiry time.Duration
-	seen   time.Time // it surely had a connection then
-	closed time.Time // it surely had none any more, and the server had noted that; zero: not yet
+	expiry time.Duration // zero: it never expires
+	seen   time.Time     // it surely had a connection then
+	closed time.Time     // it surely had none any more, and the server had noted that; zero: not yet
 }
 
 func (c *presenceClock) alive() { c.seen, c.closed = time.Now(), time.Time{} }
@@ -211,7 +210,7 @@ func (c *presenceClock) restarted(ready time.Time) {
 func (c *presenceClock) judge(p presence, began time.Time) presence {
 	const slack = time.Second
 	switch {
-	case p != present:
+	case p != present || c.expiry == 0:
 		return p
 	case time.Since(c.seen) < c.expiry:
 		return present

@@ -150,7 +150,6 @@ func (w *world) cast() {
 	}
 	brief := w.subscriber("brief", mqtt.V5, 2, "load/two5/#")
 	brief.online, brief.expiry, brief.ended.expiry = 0.4, 2, 2*time.Second
-	brief.judge = brief.ended.judge
 	ret := w.subscriber("retained", mqtt.V5, 2)
 	ret.churn = []string{retainedTopics + "#"}
 	w.castThings()
