@@ -60,9 +60,9 @@ var advice = map[int]string{
 
 func busy(err error) bool { c := code(err); return c == codeBusy || c == codeLocked }
 
-// otherWriter reports whether a schema step met what another process had made a
-// moment before.
-func otherWriter(err error) bool {
+// tableExists reports whether a statement would have made what is there already:
+// two processes make the table of versions before there is a version to compare.
+func tableExists(err error) bool {
 	return code(err) == codeError && strings.Contains(err.Error(), "already exists")
 }
 

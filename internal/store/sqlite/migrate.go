@@ -36,7 +36,8 @@ func migrate(ctx context.Context, db *sql.DB, steps fs.FS) error {
 // migrateOnce reports also whether a second attempt could succeed.
 func migrateOnce(ctx context.Context, db *sql.DB, steps fs.FS) (again bool, err error) {
 	// Before anything is written: a newer or a foreign file must stay as it is.
-	if err := checkVersion(ctx, db, steps); err != nil {
+	before, err := checkVersion(ctx, db, steps)
+	if err != nil {
 		return busy(err), err
 	}
 	p, err := goose.NewProvider(goose.DialectSQLite3, db, steps,
@@ -45,36 +46,38 @@ func migrateOnce(ctx context.Context, db *sql.DB, steps fs.FS) (again bool, err 
 		return false, fmt.Errorf("read schema steps: %w", err)
 	}
 	if _, err := p.Up(ctx); err != nil {
-		return busy(err) || otherWriter(err), fmt.Errorf("bring schema up to date: %w", err)
+		after, _ := checkVersion(ctx, db, steps)
+		return busy(err) || after > before || tableExists(err), fmt.Errorf("bring schema up to date: %w", err)
 	}
 	return false, nil
 }
 
-func checkVersion(ctx context.Context, db *sql.DB, steps fs.FS) error {
+// checkVersion returns the newest schema step that the file has: 0 if it is new.
+// It refuses a file of a newer KeepMQ or of another program.
+func checkVersion(ctx context.Context, db *sql.DB, steps fs.FS) (have int64, err error) {
 	var tables, versions int
 	const list = `SELECT COUNT(*), COALESCE(SUM(name = $1), 0) FROM sqlite_master WHERE type = 'table'`
 	if err := db.QueryRowContext(ctx, list, goose.DefaultTablename).Scan(&tables, &versions); err != nil {
-		return fmt.Errorf("read schema: %w", err)
+		return 0, fmt.Errorf("read schema: %w", err)
 	}
 	if versions == 0 {
 		if tables > 0 {
-			return errs.E(errs.Unavailable, "the file is a database, but not one of KeepMQ; choose another data folder")
+			return 0, errs.E(errs.Unavailable, "the file is a database, but not one of KeepMQ; choose another data folder")
 		}
-		return nil // new
+		return 0, nil
 	}
-	var have int64
 	const newest = `SELECT COALESCE(MAX(version_id), 0) FROM ` + goose.DefaultTablename
 	if err := db.QueryRowContext(ctx, newest).Scan(&have); err != nil {
-		return fmt.Errorf("read schema version: %w", err)
+		return 0, fmt.Errorf("read schema version: %w", err)
 	}
 	want, err := newestStep(steps)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if have > want {
-		return errs.E(errs.Unavailable, "the data was written by a newer KeepMQ (schema %d, this program knows %d); upgrade this program or restore a backup", have, want)
+		return 0, errs.E(errs.Unavailable, "the data was written by a newer KeepMQ (schema %d, this program knows %d); upgrade this program or restore a backup", have, want)
 	}
-	return nil
+	return have, nil
 }
 
 func newestStep(steps fs.FS) (int64, error) {
