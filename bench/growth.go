@@ -127,9 +127,9 @@ func few() shape {
 	return shape{name: "few-", pubs: 5, subs: 5, qos: 1, window: 16, size: smallPayload, copies: 1, topic: topic, filter: topic}
 }
 
-// online measures the few.
-func (b *bench) online(ctx context.Context, broker *Broker, r *Result) (*meter, error) {
-	l, err := connectLoad(ctx, broker, few())
+// online measures the few, or others.
+func (b *bench) online(ctx context.Context, broker *Broker, r *Result, s shape) (*meter, error) {
+	l, err := connectLoad(ctx, broker, s)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +152,7 @@ func growConnections(ctx context.Context, b *bench, r *Result) error {
 		defer func() { closeAll(idle) }()
 		return b.grow(ctx, p, b.roomy(), r, growth{
 			of: "connections", sizes: upTo(b.connections, 10, 100, 1000, 10_000),
-			open: func(ctx context.Context, broker *Broker) (*meter, error) { return b.online(ctx, broker, r) },
+			open: func(ctx context.Context, broker *Broker) (*meter, error) { return b.online(ctx, broker, r, few()) },
 			more: func(ctx context.Context, broker *Broker, from, to int) error {
 				from = max(from, 10) // the few are there
 				all, err := broker.open(ctx, max(0, to-from), func(i int) (*client, error) {
@@ -257,7 +257,7 @@ func growStored(ctx context.Context, b *bench, r *Result) error {
 // both measures the few, then storing for sessions that are away, then how
 // they collect.
 func (b *bench) both(ctx context.Context, broker *Broker, r *Result) (*meter, error) {
-	there, err := b.online(ctx, broker, r)
+	there, err := b.online(ctx, broker, r, few())
 	if err != nil {
 		return nil, err
 	}

@@ -49,11 +49,34 @@ type started struct {
 }
 
 func (k keepmq) Start(ctx context.Context, dir string) (*Broker, error) {
+	proc, s, err := k.serve(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	b := &Broker{Peer: k, proc: proc}
+	if err := k.prepare(ctx, b, s); err != nil {
+		proc.stop()
+		return nil, fmt.Errorf("prepare KeepMQ: %w: %s", err, proc.log)
+	}
+	b.again = func(ctx context.Context) error {
+		var s started
+		if b.proc, s, err = k.serve(ctx, dir); err != nil {
+			return err
+		}
+		b.Addr, b.api.base = s.mqtt(), s.api()
+		return nil
+	}
+	return b, nil
+}
+
+// serve runs the server on the data of dir until it is ready.
+func (k keepmq) serve(ctx context.Context, dir string) (*process, started, error) {
+	var s started
 	args := []string{"serve", "--data", filepath.Join(dir, "data"), "--mqtt", "127.0.0.1:0", "--https", "127.0.0.1:0", "--json"}
 	if k.config != "" {
 		file := filepath.Join(dir, "keepmq.yaml")
 		if err := os.WriteFile(file, []byte(k.config), 0o600); err != nil {
-			return nil, fmt.Errorf("write configuration: %w", err)
+			return nil, s, fmt.Errorf("write configuration: %w", err)
 		}
 		args = append(args, "--config", file)
 	}
@@ -63,10 +86,8 @@ func (k keepmq) Start(ctx context.Context, dir string) (*Broker, error) {
 	cmd.Stdout = out
 	proc, err := launch(cmd)
 	if err != nil {
-		return nil, err
+		return nil, s, err
 	}
-	b := &Broker{Peer: k, proc: proc}
-	var s started
 	err = proc.await(ctx, func(ctx context.Context) error {
 		l, err := first(ctx)
 		if err != nil {
@@ -74,15 +95,11 @@ func (k keepmq) Start(ctx context.Context, dir string) (*Broker, error) {
 		}
 		return json.Unmarshal(l, &s)
 	})
-	if err != nil {
-		return nil, err
-	}
-	if err := k.prepare(ctx, b, s); err != nil {
-		proc.stop()
-		return nil, fmt.Errorf("prepare KeepMQ: %w: %s", err, proc.log)
-	}
-	return b, nil
+	return proc, s, err
 }
+
+func (s started) mqtt() string { return fmt.Sprintf("127.0.0.1:%d", s.MQTTPort) }
+func (s started) api() string  { return fmt.Sprintf("https://localhost:%d/api/v1", s.HTTPSPort) }
 
 // prepare makes an organisation with free topics and one user for all load.
 func (keepmq) prepare(ctx context.Context, b *Broker, s started) error {
@@ -94,8 +111,8 @@ func (keepmq) prepare(ctx context.Context, b *Broker, s started) error {
 	if !pool.AppendCertsFromPEM(pem) {
 		return fmt.Errorf("no certificate in %s", s.CAFile)
 	}
-	b.Addr, b.TLS = fmt.Sprintf("127.0.0.1:%d", s.MQTTPort), clientTLS(&tls.Config{RootCAs: pool})
-	a := &api{base: fmt.Sprintf("https://localhost:%d/api/v1", s.HTTPSPort), client: &http.Client{
+	b.Addr, b.TLS = s.mqtt(), clientTLS(&tls.Config{RootCAs: pool})
+	a := &api{base: s.api(), client: &http.Client{
 		Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: b.TLS},
 	}}
 	b.api, b.rootFile = a, s.CAFile

@@ -30,6 +30,10 @@ type shape struct {
 	copies int
 	topic  func(pub int) string
 	filter func(sub int) string
+	retain bool
+	// vary is how many topics each sender publishes to in turn; 0: one. Its topic
+	// ends in six digits then, which count from 0.
+	vary int
 }
 
 // A load is a set of connections in a shape, to one broker. Every message has
@@ -56,6 +60,8 @@ type sender struct {
 	packet []byte // one PUBLISH, patched for each message
 	id     int    // where its packet identifier is; 0 with QoS 0
 	head   int    // where its payload is
+	digits int    // where its topic ends, but for six digits
+	turn   int    // which of its topics is next
 	slots  []atomic.Int32
 	next   int
 	wake   chan struct{}
@@ -135,12 +141,27 @@ func newSender(l *load, c *client, i int) *sender {
 	s := mqtt.Shared{Topic: l.shape.topic(i), Payload: make([]byte, l.shape.size)}
 	binary.BigEndian.PutUint32(s.Payload, uint32(i))
 	p := &sender{c: c, load: l, slots: make([]atomic.Int32, l.shape.window), wake: make(chan struct{}, 1)}
-	p.packet = mqtt.AppendPublish(nil, version, &s, &mqtt.Delivery{QoS: l.shape.qos, PacketID: 1})
+	p.packet = mqtt.AppendPublish(nil, version, &s, &mqtt.Delivery{QoS: l.shape.qos, Retain: l.shape.retain, PacketID: 1})
 	p.head = len(p.packet) - l.shape.size
+	p.digits = p.head - digits
 	if l.shape.qos > 0 {
 		p.id = p.head - 2
+		p.digits -= 2
 	}
 	return p
+}
+
+// digits is how many of them a topic ends in that varies.
+const digits = 6
+
+// nextTopic has packet go to the sender's next topic.
+func (p *sender) nextTopic() {
+	n := p.turn
+	for i := digits - 1; i >= 0; i-- {
+		p.packet[p.digits+i] = byte('0' + n%10)
+		n /= 10
+	}
+	p.turn = (p.turn + 1) % p.load.shape.vary
 }
 
 // put makes packet the next message, if its slot is free.
@@ -148,6 +169,9 @@ func (p *sender) put(now int64) bool {
 	slot := &p.slots[p.next]
 	if slot.Load() > 0 {
 		return false
+	}
+	if p.load.shape.vary > 0 {
+		p.nextTopic()
 	}
 	due := p.load.shape.copies
 	if p.id > 0 {

@@ -32,7 +32,8 @@ type bench struct {
 	rounds  int
 	seconds time.Duration
 	// How far the rows of growth go, and how many messages are drained.
-	connections, orgs, stored int
+	connections, orgs, stored, subscriptions, retained int
+	sessions                                           int // of the row restart
 
 	profile string // folder; empty: none
 	out     string
@@ -74,6 +75,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f.IntVar(&b.connections, "connections", 19_000, "most connections of the rows of idle connections and of growth")
 	f.IntVar(&b.orgs, "orgs", 1000, "most organisations of the row of growth")
 	f.IntVar(&b.stored, "stored", 100_000, "most stored messages of the row of growth, and messages of the row drain")
+	f.IntVar(&b.subscriptions, "subscriptions", 1_000_000, "most subscriptions of the row of growth")
+	f.IntVar(&b.retained, "retained", 100_000, "retained messages of the row retained")
+	f.IntVar(&b.sessions, "sessions", 10_000, "sessions of the row restart, each with fifty stored messages")
 	f.StringVar(&b.profile, "profile", "", "folder for what /proc says of each broker over time, and the generator's own profile")
 	f.StringVar(&b.out, "out", "bench/out", "folder for the results as JSON")
 	binary := f.String("keepmq", "bin/keepmq", "our server")
@@ -85,7 +89,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if f.NArg() > 0 || b.rounds < 1 || b.connections < 1 || b.orgs < 1 || b.stored < 1 || b.seconds < 100*time.Millisecond {
+	if f.NArg() > 0 || b.rounds < 1 || b.connections < 1 || b.orgs < 1 || b.stored < 1 ||
+		b.subscriptions < 1 || b.retained < 1 || b.sessions < 1 || b.seconds < 100*time.Millisecond {
 		return errors.New("usage: bench [flags]; see -help")
 	}
 	if b.peers, err = choosePeers(*peers, *binary); err != nil {

@@ -38,6 +38,7 @@ type Broker struct {
 	Password secret.String
 	api      *api // of KeepMQ only
 	proc     *process
+	again    func(ctx context.Context) error                   // starts it on the data of the process before, which has ended; nil: it cannot
 	rootFile string                                            // with the certificate of its authority
 	devices  func(ctx context.Context, n int) ([]login, error) // that connect with a certificate; nil: there are none
 }
@@ -103,6 +104,12 @@ func (p *process) stop() {
 		_ = p.cmd.Process.Kill()
 		<-p.done
 	}
+}
+
+// kill ends the process without a word.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // fails if it has ended
+	<-p.done
 }
 
 // await polls until ready succeeds. If it does not, the process is ended.

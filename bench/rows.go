@@ -121,6 +121,10 @@ func allRows() []row {
 		row{"growth-connections", "growth with idle connections", growConnections},
 		row{"growth-orgs", "growth with organisations", growOrgs},
 		row{"growth-stored", "growth with stored messages", growStored},
+		row{"growth-subscriptions", "growth with subscriptions", growSubscriptions},
+		row{"churn", "20,000 messages/s beside 10,000 SUBSCRIBE and UNSUBSCRIBE a second", churn},
+		row{"retained", "retained messages", retainedRow},
+		row{"restart", "restart with stored messages", restart},
 	)
 }
 
