@@ -24,6 +24,7 @@ test: build ## install what the tests need, then run all of them
 	@scripts/check-format
 	CGO_ENABLED=1 $(GO) vet -race ./...
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+	$(GO) test -run Allocate ./internal/broker ./internal/engine/embedded # not with -race, which allocates
 
 .PHONY: lint
 lint: ## staticcheck, golangci-lint and govulncheck

@@ -18,9 +18,10 @@ type replies struct {
 
 	mu    sync.Mutex // guards the fields below
 	queue []*reply
-	calls int // under way in the engine
-	bytes int // of their payloads
-	quota int // QoS 1 and 2 messages that count for our Receive Maximum
+	lent  *[replySpace]*reply // what queue is in; nil: memory of its own, or none
+	calls int                 // under way in the engine
+	bytes int                 // of their payloads
+	quota int                 // QoS 1 and 2 messages that count for our Receive Maximum
 
 	received map[uint16]receipt // QoS 2 messages before their PUBREL
 
@@ -48,7 +49,35 @@ type reply struct {
 	done  func(error) // finish, made once
 }
 
-var replyPool sync.Pool
+// Replies, and the space for some of them, are lent while they wait.
+const replySpace = 32
+
+var (
+	replyPool   sync.Pool
+	replySpaces = sync.Pool{New: func() any { return new([replySpace]*reply) }}
+)
+
+// add puts r at the end of the queue. mu is held.
+func (q *replies) add(r *reply) {
+	if q.queue == nil {
+		q.lent = replySpaces.Get().(*[replySpace]*reply)
+		q.queue = q.lent[:0]
+	}
+	full := len(q.queue) == cap(q.queue)
+	q.queue = append(q.queue, r)
+	if full {
+		q.giveBack()
+	}
+}
+
+// giveBack returns the space, when the queue is empty or has outgrown it. mu is held.
+func (q *replies) giveBack() {
+	if q.lent != nil {
+		clear(q.lent[:])
+		replySpaces.Put(q.lent)
+		q.lent = nil
+	}
+}
 
 // progress returns what has a token after progress. mu is held.
 func (q *replies) progress() <-chan struct{} {
@@ -84,7 +113,7 @@ func (c *conn) expectLocked(typ mqtt.Type, id uint16, size int) *reply {
 	q := &c.replies
 	q.calls++
 	q.bytes += size
-	q.queue = append(q.queue, r)
+	q.add(r)
 	return r
 }
 
@@ -135,6 +164,7 @@ func (c *conn) flushReplies() {
 	}
 	if q.queue = q.queue[n:]; len(q.queue) == 0 {
 		q.queue = nil
+		q.giveBack()
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/engine/embedded"
+	"github.com/keepmq/keepmq/internal/topic"
 )
 
 // publishers is how many publishers wait for their acknowledgement at a time.
@@ -303,6 +305,87 @@ func TestPublishAllocates(t *testing.T) {
 	if n := testing.AllocsPerRun(100, all); n > 0 {
 		t.Errorf("%v allocations for %d messages", n, len(ms))
 	}
+}
+
+// What is kept costs no allocation but those of the store. The whole process is
+// counted: the loop and the writer are part of it. A race detector makes
+// allocations of its own.
+func TestKeptPublishAllocates(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector allocates")
+	}
+	o := onDisk(t.TempDir())
+	o.Limits.Queue = 100_000
+	e := open(t, o)
+	s := claim(t, e, "kept", time.Hour, &quiet{})
+	subscribe(t, s, "t/#", 1)
+	if err := s.Close(context.Background(), engine.Close{Expiry: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	const together = 200
+	pub := claim(t, e, "pub", 0, &quiet{})
+	m := msg(t, "t/x", string(make([]byte, 256)), 1)
+	done := make(chan error, together)
+	tell := func(err error) { done <- err }
+	ctx := context.Background()
+	all := func() {
+		for range together {
+			pub.Publish(ctx, m, 0, tell)
+		}
+		for range together {
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for range 10 {
+		all()
+	}
+	if n := testing.AllocsPerRun(20, all) / together; n > 0.5 {
+		t.Errorf("%.2f allocations for each kept message", n)
+	}
+}
+
+// A subscription of a session that is away takes no more memory than this, with
+// its part of the session and of the tree.
+func TestSubscriptionAllocates(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector allocates")
+	}
+	const sessions, each, most = 300, 100, 200
+	e := open(t, onDisk(t.TempDir()))
+	before := heapInUse()
+	for i := range sessions {
+		s := claim(t, e, fmt.Sprint("session", i), time.Hour, &quiet{})
+		var subs []engine.Subscription
+		for k := range each {
+			f, err := topic.ParseFilter(fmt.Sprintf("site/%d/+/%d/#", i, k))
+			if err != nil {
+				t.Fatal(err)
+			}
+			subs = append(subs, engine.Subscription{Filter: f, QoS: 1})
+		}
+		if _, err := s.Subscribe(context.Background(), subs); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(context.Background(), engine.Close{Expiry: time.Hour}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := (heapInUse() - before) / (sessions * each); n > most {
+		t.Errorf("a subscription takes %d bytes, more than %d", n, most)
+	} else {
+		t.Logf("a subscription takes %d bytes", n)
+	}
+}
+
+func heapInUse() int64 {
+	for range 3 { // the later ones empty pools
+		runtime.GC()
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 // processorTime is what the process has used.

@@ -94,8 +94,8 @@ func (c *claim) run(l *loop) {
 	l.deadlines.remove(s)
 	h := &handle{s: s, sink: c.Sink, mayWait: c.MayWait}
 	c.found.Session = h
-	for _, sub := range s.subs {
-		c.found.Subscriptions = append(c.found.Subscriptions, sub.Subscription)
+	for sub := range s.subs.all {
+		c.found.Subscriptions = append(c.found.Subscriptions, sub.subscription())
 	}
 	for id := range s.received {
 		c.found.Received = append(c.found.Received, id)
@@ -175,11 +175,11 @@ func (l *loop) store(s *session) {
 // end removes a session. Its queue goes later; nobody finds it any more.
 func (l *loop) end(s *session) {
 	o := s.o
-	for _, sub := range s.subs {
+	for sub := range s.subs.all {
 		o.removeSub(sub)
 	}
 	s.noteRefusals()
-	o.subs.Add(-int64(len(s.subs)))
+	o.subs.Add(-int64(s.subs.len()))
 	o.total.Add(-1)
 	o.queued.Add(-s.cursor.count)
 	o.queuedBytes.Add(-s.cursor.bytes)

@@ -41,6 +41,7 @@ func (p *publication) run(l *loop) {
 	if p.retains {
 		p.keepRetained(l)
 	}
+	p.written()
 	if p.wait {
 		l.wait(p)
 	} else {
@@ -168,7 +169,9 @@ func (p *publication) finish(l *loop, err error) {
 	if err == nil {
 		p.show(l)
 	}
-	tell(p.done, err)
+	done := p.done
+	p.forget()
+	tell(done, err)
 }
 
 func (p *publication) show(l *loop) {

@@ -140,7 +140,7 @@ func (l *loop) loadSub(k parsedKey, v []byte) error {
 	if err != nil {
 		return err
 	}
-	l.enter(s, subName{in.Group, in.Filter.String()}, in, nil)
+	l.enter(s, in, nil)
 	return nil
 }
 

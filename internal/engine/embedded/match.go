@@ -64,12 +64,17 @@ func (o *org) match(n topic.Name, from *session, generation uint64) *match {
 	m := &match{topic: n.String(), generation: generation}
 	var all []*sub
 	filters := 0
-	o.tree.Match(n, func(in *interest) {
-		if len(in.subs) > 0 {
+	o.tree.Match(n, func(in interest) {
+		if in.one != nil {
 			filters++
-			all = append(all, in.subs...)
+			all = append(all, in.one)
+			return
 		}
-		m.groups = append(m.groups, in.groups...)
+		if len(in.many.subs) > 0 {
+			filters++
+			all = append(all, in.many.subs...)
+		}
+		m.groups = append(m.groups, in.many.groups...)
 	})
 	targets := make([]target, 0, len(all))
 	var place map[*session]int // needed only where a session may be met twice
@@ -77,7 +82,7 @@ func (o *org) match(n topic.Name, from *session, generation uint64) *match {
 		place = make(map[*session]int, len(all))
 	}
 	for _, s := range all {
-		if s.NoLocal && s.s == from {
+		if s.noLocal && s.s == from {
 			continue // [MQTT-3.8.3-3]
 		}
 		if i, ok := place[s.s]; ok {
@@ -87,7 +92,7 @@ func (o *org) match(n topic.Name, from *session, generation uint64) *match {
 		if place != nil {
 			place[s.s] = len(targets)
 		}
-		targets = append(targets, s.target())
+		targets = append(targets, s.target(s.ids()))
 	}
 	for _, t := range targets {
 		if t.s.persistent {
@@ -99,17 +104,15 @@ func (o *org) match(n topic.Name, from *session, generation uint64) *match {
 	return m
 }
 
-func (s *sub) target() target {
-	return target{s: s.s, qos: s.QoS, rap: s.RetainAsPublished, ids: s.ids}
+func (s *sub) target(ids []uint32) target {
+	return target{s: s.s, qos: s.qos, rap: s.rap, ids: ids}
 }
 
 // merge makes one target of two subscriptions [MQTT-3.3.4-2, MQTT-3.3.4-3].
 func (t *target) merge(s *sub) {
-	t.qos = max(t.qos, s.QoS)
-	t.rap = t.rap || s.RetainAsPublished
-	if len(s.ids) > 0 {
-		t.ids = append(t.ids[:len(t.ids):len(t.ids)], s.ids...)
-	}
+	t.qos = max(t.qos, s.qos)
+	t.rap = t.rap || s.rap
+	t.ids = append(t.ids[:len(t.ids):len(t.ids)], s.ids()...)
 }
 
 // How a member of a group gets a message.
@@ -135,10 +138,10 @@ func (g *group) choose(m *engine.Message, from *session, size int64) (t target, 
 	for _, held := range [...]bool{true, false} {
 		for i := range members {
 			s := members[(first+i)%len(members)]
-			if s.NoLocal && s.s == from || (s.s.holder.Load() != nil) != held {
+			if s.noLocal && s.s == from || (s.s.holder.Load() != nil) != held {
 				continue
 			}
-			t = s.target()
+			t = s.target(s.ids)
 			if min(m.QoS, t.qos) == 0 || !s.s.persistent {
 				if held {
 					return t, toHolder, fullNot

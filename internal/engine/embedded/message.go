@@ -27,11 +27,14 @@ const (
 )
 
 func additional(what string, org auth.OrgID, n uint64) []byte {
-	b := make([]byte, 0, 64)
-	b = append(b, what...)
-	b = append(b, 0)
-	b = appendText(b, string(org))
-	return binary.BigEndian.AppendUint64(b, n)
+	return appendAdditional(make([]byte, 0, 64), what, org, n)
+}
+
+func appendAdditional(dst []byte, what string, org auth.OrgID, n uint64) []byte {
+	dst = append(dst, what...)
+	dst = append(dst, 0)
+	dst = appendText(dst, string(org))
+	return binary.BigEndian.AppendUint64(dst, n)
 }
 
 const (

@@ -16,7 +16,7 @@ type org struct {
 	e  *Engine
 	id auth.OrgID
 
-	tree   topic.Tree[*interest]
+	tree   topic.Tree[interest]
 	sealer atomic.Pointer[Sealer]
 	drops  atomic.Int64 // how often all of it was dropped
 	limits atomic.Pointer[quota.Limits]
@@ -37,6 +37,12 @@ type org struct {
 
 // An interest is who subscribed to one filter. It does not change: see addSub.
 type interest struct {
+	one  *sub      // the only subscription, as most are
+	many *audience // nil if there is only one
+}
+
+// An audience is several subscriptions to one filter, or shared ones.
+type audience struct {
 	subs   []*sub
 	groups []*group
 }
@@ -49,18 +55,17 @@ type groupName struct {
 	filter string
 }
 
-// A sub is a subscription in effect. It does not change.
-type sub struct {
-	s *session
-	engine.Subscription
-	ids []uint32 // nil or the identifier
-}
-
 // A group is a shared subscription with its members.
 type group struct {
 	name    groupName
-	members atomic.Pointer[[]*sub] // the slice does not change
+	members atomic.Pointer[[]*member] // the slice does not change
 	turn    atomic.Uint32
+}
+
+// A member is one subscription of a group.
+type member struct {
+	*sub
+	ids []uint32
 }
 
 func newOrg(e *Engine, id auth.OrgID) *org {
@@ -93,84 +98,86 @@ func (o *org) seal(ctx context.Context) (Sealer, error) {
 // addSub puts a subscription into effect, in place of old if that is not nil.
 // It is called by the loop only.
 func (o *org) addSub(s *sub, old *sub) {
-	if s.Group != "" {
-		o.addMember(s, old)
-		return
-	}
-	o.tree.Update(s.Filter, func(in *interest, ok bool) (*interest, bool) {
-		if !ok {
-			return &interest{subs: []*sub{s}}, true
+	o.tree.Update(s.filter, func(in interest, ok bool) (interest, bool) {
+		switch {
+		case !ok || in.one != nil && old != nil:
+			return interest{one: s}, true
+		case in.one != nil:
+			return interest{many: &audience{subs: []*sub{in.one, s}}}, true
 		}
-		next := *in
+		next := *in.many
 		if old != nil {
-			next.subs = replaced(in.subs, old, s)
+			next.subs = replaced(next.subs, old, s)
 		} else {
-			// In place, if there is room: readers of the former interest do not
-			// look beyond its length, and there is one latest interest only.
-			next.subs = append(in.subs, s)
+			// In place, if there is room: readers of the former audience do not
+			// look beyond its length, and there is one latest audience only.
+			next.subs = append(next.subs, s)
 		}
-		return &next, true
+		return interest{many: &next}, true
 	})
 }
 
-func (o *org) addMember(s *sub, old *sub) {
-	name := groupName{s.s.id.Owner, s.Group, s.Filter.String()}
-	g, ok := o.groups[name]
+// join puts a shared subscription into effect, in place of old if that is not
+// nil. It is called by the loop only.
+func (o *org) join(s *sub, name string, old *sub) {
+	full := groupName{s.s.id.Owner, name, s.filter.String()}
+	g, ok := o.groups[full]
 	if !ok {
-		g = &group{name: name}
-		o.groups[name] = g
-		g.members.Store(&[]*sub{s})
-		o.tree.Update(s.Filter, func(in *interest, ok bool) (*interest, bool) {
-			next := interest{}
-			if ok {
-				next = *in
-			}
-			next.groups = append(next.groups[:len(next.groups):len(next.groups)], g)
-			return &next, true
-		})
+		g = &group{name: full}
+		o.groups[full] = g
+		g.members.Store(&[]*member{})
+	}
+	s.group = g
+	members := without(*g.members.Load(), func(m *member) bool { return m.sub == old })
+	members = append(members, &member{s, s.ids()})
+	g.members.Store(&members)
+	if ok {
 		return
 	}
-	members := *g.members.Load()
-	if old != nil {
-		members = replaced(members, old, s)
-	} else {
-		members = append(members[:len(members):len(members)], s)
-	}
-	g.members.Store(&members)
+	o.tree.Update(s.filter, func(in interest, _ bool) (interest, bool) {
+		next := in.audience()
+		next.groups = append(next.groups[:len(next.groups):len(next.groups)], g)
+		return interest{many: &next}, true
+	})
 }
 
 // removeSub ends a subscription. It is called by the loop only.
 func (o *org) removeSub(s *sub) {
-	if s.Group == "" {
-		o.tree.Update(s.Filter, func(in *interest, ok bool) (*interest, bool) {
-			if !ok {
-				return nil, false
-			}
-			next := *in
-			next.subs = without(in.subs, s)
-			return &next, len(next.subs)+len(next.groups) > 0
-		})
-		return
-	}
-	name := groupName{s.s.id.Owner, s.Group, s.Filter.String()}
-	g, ok := o.groups[name]
-	if !ok {
-		return
-	}
-	members := without(*g.members.Load(), s)
-	g.members.Store(&members)
-	if len(members) > 0 {
-		return
-	}
-	delete(o.groups, name)
-	o.tree.Update(s.Filter, func(in *interest, ok bool) (*interest, bool) {
-		if !ok {
-			return nil, false
+	g := s.group
+	if g != nil {
+		members := without(*g.members.Load(), func(m *member) bool { return m.sub == s })
+		g.members.Store(&members)
+		if len(members) > 0 {
+			return
 		}
-		next := *in
-		next.groups = without(in.groups, g)
-		return &next, len(next.subs)+len(next.groups) > 0
+		delete(o.groups, g.name)
+	}
+	o.tree.Update(s.filter, func(in interest, _ bool) (interest, bool) {
+		next := in.audience()
+		if g != nil {
+			next.groups = without(next.groups, func(h *group) bool { return h == g })
+		} else {
+			next.subs = without(next.subs, func(t *sub) bool { return t == s })
+		}
+		switch {
+		case len(next.groups) > 0 || len(next.subs) > 1:
+			return interest{many: &next}, true
+		case len(next.subs) == 1:
+			return interest{one: next.subs[0]}, true
+		}
+		return interest{}, false
 	})
+}
+
+// audience returns the interest as an audience.
+func (in interest) audience() audience {
+	switch {
+	case in.many != nil:
+		return *in.many
+	case in.one != nil:
+		return audience{subs: []*sub{in.one}}
+	}
+	return audience{}
 }
 
 // replaced returns a copy of list with to in place of from.
@@ -185,12 +192,12 @@ func replaced[T comparable](list []T, from, to T) []T {
 	return next
 }
 
-// without returns a copy of list without v.
-func without[T comparable](list []T, v T) []T {
-	next := make([]T, 0, len(list))
-	for _, w := range list {
-		if w != v {
-			next = append(next, w)
+// without returns a copy of list without what is out.
+func without[T any](list []T, out func(T) bool) []T {
+	next := make([]T, 0, len(list)+1)
+	for _, v := range list {
+		if !out(v) {
+			next = append(next, v)
 		}
 	}
 	return next

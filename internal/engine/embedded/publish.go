@@ -30,11 +30,12 @@ type publication struct {
 
 	slot    *slot           // with retains
 	message *engine.Message // a copy, if somebody needs one from memory; nil otherwise
-	sealed  []byte
-	kept    []target // sessions that queue it; room is reserved in each
-	crowded []target // sessions that are to queue it, or to end if there is no room
-	live    []target // sessions that get it when it is durable: QoS 2 only
-	more    []target // likewise
+	sealed  []byte          // valid until written
+	sealing *sealing        // where it is
+	kept    []target        // sessions that queue it; room is reserved in each
+	crowded []target        // sessions that are to queue it, or to end if there is no room
+	live    []target        // sessions that get it when it is durable: QoS 2 only
+	more    []target        // likewise
 
 	refused bool            // nothing of it is kept; of the loop
 	inline  bool            // the message stands in its only entry
@@ -94,21 +95,25 @@ func (o *org) publish(ctx context.Context, h *handle, to *match, m *engine.Messa
 		tell(done, nil)
 		return
 	}
-	p := &publication{
+	p := publications.Get().(*publication)
+	*p = publication{
 		o: o, from: h, done: done, topic: m.Topic, size: sizeOf(m), expires: millis(m.Expires),
 		retain: m.Retain, qos: m.QoS, retains: m.Retain, packetID: packetID, wait: m.QoS > 0,
 	}
 	if err := p.address(to, m); err != nil {
+		publications.Put(p)
 		tell(done, err)
 		return
 	}
 	if !p.retains && packetID == 0 && len(p.kept)+len(p.crowded) == 0 {
 		p.deliver(m)
+		publications.Put(p)
 		tell(done, nil)
 		return
 	}
 	if err := p.prepare(ctx, m); err != nil {
 		p.unreserve()
+		p.forget()
 		tell(done, err)
 		return
 	}
@@ -247,7 +252,46 @@ func (p *publication) mayWait() {
 	}
 }
 
-var plaintexts = sync.Pool{New: func() any { return new([]byte) }}
+// What a publication needs is lent, from Publish to the end of its batch.
+var (
+	publications = sync.Pool{New: func() any { return new(publication) }}
+	sealings     = sync.Pool{New: func() any { return new(sealing) }}
+)
+
+// A sealing is the space to seal a message.
+type sealing struct{ plain, sealed, additional []byte }
+
+// maxSealing bounds the space that is kept for the next message.
+const maxSealing = 64 << 10
+
+// seal seals the message.
+func (p *publication) seal(s Sealer, m *engine.Message) {
+	x := sealings.Get().(*sealing)
+	x.plain = appendMessage(x.plain[:0], m)
+	x.additional = appendAdditional(x.additional[:0], sealMessage, p.o.id, p.number)
+	x.sealed = s.Seal(x.sealed[:0], x.plain, x.additional)
+	p.sealed, p.sealing = x.sealed, x
+}
+
+// written says that what was sealed is in a batch, or not to be in any. What is
+// retained is not lent: whoever subscribes meanwhile may take it from memory.
+func (p *publication) written() {
+	if p.retains {
+		return
+	}
+	x := p.sealing
+	p.sealing, p.sealed = nil, nil
+	if x != nil && cap(x.sealed)+cap(x.plain) <= maxSealing {
+		sealings.Put(x)
+	}
+}
+
+// forget says that nobody has p any more.
+func (p *publication) forget() {
+	p.written()
+	*p = publication{}
+	publications.Put(p)
+}
 
 // prepare checks that the message can be kept, waits for its turn and seals it.
 func (p *publication) prepare(ctx context.Context, m *engine.Message) error {
@@ -273,10 +317,7 @@ func (p *publication) prepare(ctx context.Context, m *engine.Message) error {
 			return err
 		}
 		p.number = e.number()
-		plain := plaintexts.Get().(*[]byte)
-		*plain = appendMessage((*plain)[:0], m)
-		p.sealed = s.Seal(make([]byte, 0, len(*plain)+64), *plain, additional(sealMessage, p.o.id, p.number))
-		plaintexts.Put(plain)
+		p.seal(s, m)
 	}
 	if p.retains {
 		if err := p.reserveRetained(ctx, len(m.Payload) > 0); err != nil {
@@ -322,29 +363,31 @@ func (p *publication) heldTarget() bool {
 	return false
 }
 
-// send hands the publication to the loop. done is p's from here on.
+// send hands the publication to the loop. done is p's from here on, and p the
+// loop's once it is in the queue.
 func (p *publication) send() {
-	l, done := p.o.e.loop, p.done
-	if !p.wait {
+	o, done, wait, retains := p.o, p.done, p.wait, p.retains
+	l := o.e.loop
+	if !wait {
 		p.done = nil
 	}
-	wait := p.wait
-	if p.retains {
-		p.o.retained.Lock()
-		p.o.retained.pending[p.topic.String()] = p
+	if retains {
+		o.retained.Lock()
+		o.retained.pending[p.topic.String()] = p
 	}
 	ok := l.enqueue(p)
-	if p.retains {
+	if retains {
 		if !ok {
-			delete(p.o.retained.pending, p.topic.String())
-			p.o.retained.leave(p.topic.String(), p.slot)
+			delete(o.retained.pending, p.topic.String())
+			o.retained.leave(p.topic.String(), p.slot)
 		}
-		p.o.retained.Unlock()
+		o.retained.Unlock()
 	}
 	switch {
 	case !ok:
 		p.unreserve()
-		l.readmit(p.o, p.cost)
+		l.readmit(o, p.cost)
+		p.forget()
 		tell(done, errClosed())
 	case !wait:
 		tell(done, nil)

@@ -28,7 +28,7 @@ type session struct {
 	uid        string // of the owner that claimed it
 	expiry     time.Duration
 	closed     time.Time
-	subs       map[subName]*sub
+	subs       subSet
 	received   map[uint16]struct{}
 	cursor     cursor
 	removed    map[engine.Offset]struct{} // of those from cursor.low on

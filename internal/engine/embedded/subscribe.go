@@ -101,7 +101,7 @@ func (c *subscribe) room() error {
 	fresh := map[subName]struct{}{}
 	for i := range c.subs {
 		name := subName{c.subs[i].Group, c.subs[i].Filter.String()}
-		if s.subs[name] == nil {
+		if s.subs.get(name) == nil {
 			fresh[name] = struct{}{}
 		}
 	}
@@ -115,11 +115,11 @@ func (c *subscribe) room() error {
 // before it is durable; who asked for it hears of it when it is both.
 func (l *loop) subscribe(s *session, in engine.Subscription) (existed bool) {
 	name := subName{in.Group, in.Filter.String()}
-	old := s.subs[name]
-	if old != nil && old.Subscription == in {
+	old := s.subs.get(name)
+	if old != nil && old.subscription() == in {
 		return true // clients subscribe again whenever they connect
 	}
-	l.enter(s, name, in, old)
+	l.enter(s, in, old)
 	if s.persistent {
 		l.key = subKey(l.key[:0], s.o.id, s.number, name)
 		l.value = appendSub(l.value[:0], &in)
@@ -129,16 +129,14 @@ func (l *loop) subscribe(s *session, in engine.Subscription) (existed bool) {
 }
 
 // enter puts a subscription into effect, in place of old if that is not nil.
-func (l *loop) enter(s *session, name subName, in engine.Subscription, old *sub) {
-	n := &sub{s: s, Subscription: in}
-	if in.ID != 0 {
-		n.ids = []uint32{in.ID}
+func (l *loop) enter(s *session, in engine.Subscription, old *sub) {
+	n := newSub(s, in)
+	if in.Group != "" {
+		s.o.join(n, in.Group, old)
+	} else {
+		s.o.addSub(n, old)
 	}
-	if s.subs == nil {
-		s.subs = map[subName]*sub{}
-	}
-	s.subs[name] = n
-	s.o.addSub(n, old)
+	s.subs.put(n)
 	if old == nil {
 		s.o.subs.Add(1)
 	}
@@ -171,9 +169,9 @@ func (c *unsubscribe) run(l *loop) {
 		c.result <- err
 		return
 	}
-	if old := s.subs[c.name]; old != nil {
+	if old := s.subs.get(c.name); old != nil {
 		c.existed = true
-		delete(s.subs, c.name)
+		s.subs.remove(c.name)
 		s.o.removeSub(old)
 		s.o.subs.Add(-1)
 		if s.persistent {
