@@ -51,10 +51,13 @@ func (s *server) routes(mux *http.ServeMux, a huma.API) {
 	remove(s, a, "/orgs/{org}/apps/{key}", "delete-app", "Delete an API key", s.deleteApp)
 	act(s, a, "/orgs/{org}/apps/{key}/token", "rotate-app-token", "Replace an API key's token", s.rotateAppToken)
 
+	get(s, a, "/orgs/{org}/rules", "get-rules", "Show the rules for every plain MQTT user", s.getRules)
+	update(s, a, "/orgs/{org}/rules", "update-rules", "Replace the rules for every plain MQTT user", s.updateRules)
+
 	get(s, a, "/orgs/{org}/users", "list-users", "List plain MQTT users", s.listUsers)
 	create(s, a, "/orgs/{org}/users", "create-user", "Create a plain MQTT user; its password is shown once", s.createUser)
 	get(s, a, "/orgs/{org}/users/{name}", "get-user", "Show a plain MQTT user", s.getUser)
-	update(s, a, "/orgs/{org}/users/{name}", "update-user", "Change the rules of a plain MQTT user, disable or enable it", s.updateUser)
+	update(s, a, "/orgs/{org}/users/{name}", "update-user", "Change the rules or client identifiers of a plain MQTT user, disable or enable it", s.updateUser)
 	remove(s, a, "/orgs/{org}/users/{name}", "delete-user", "Delete a plain MQTT user", s.deleteUser)
 	act(s, a, "/orgs/{org}/users/{name}/password", "rotate-user-password", "Replace a plain MQTT user's password", s.rotateUserPassword)
 

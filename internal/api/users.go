@@ -14,13 +14,14 @@ type User struct {
 	Username string    `json:"username" doc:"The MQTT user name with which it connects: organisation/name."`
 	Disabled bool      `json:"disabled"`
 	Created  time.Time `json:"created"`
-	Rules    []Rule    `json:"rules" doc:"The last rule that matches a topic decides; where none matches, the answer is no."`
+	Rules    []Rule    `json:"rules" doc:"The last rule that matches a topic decides, and before them those of the organisation; where none matches, the answer is no."`
+	Clients  []string  `json:"clients,omitempty" doc:"The client identifiers that %c may stand for. Not in lists."`
 }
 
 // Rule allows or denies a user something on the topics that a filter matches.
 type Rule struct {
 	Action string `json:"action" enum:"publish,subscribe,receive" doc:"Reading needs two: subscribe for the filter, receive for each message."`
-	Filter string `json:"filter" minLength:"1" maxLength:"256" doc:"A topic filter. %u stands for the user's name and %c for the client identifier."`
+	Filter string `json:"filter" minLength:"1" maxLength:"256" doc:"A topic filter. %u stands for the user's name and %c for the client identifier, if it belongs to the user."`
 	Deny   bool   `json:"deny,omitempty"`
 }
 
@@ -33,11 +34,38 @@ func registryRules(rules []Rule) []registry.Rule {
 }
 
 func user(u registry.User) User {
-	x := User{Name: u.Name, Username: string(u.Org) + "/" + u.Name, Disabled: u.Disabled, Created: utc(u.Created), Rules: make([]Rule, len(u.Rules))}
-	for i, r := range u.Rules {
-		x.Rules[i] = Rule(r)
+	return User{Name: u.Name, Username: string(u.Org) + "/" + u.Name, Disabled: u.Disabled, Created: utc(u.Created), Rules: rules(u.Rules), Clients: u.Clients}
+}
+
+func rules(of []registry.Rule) []Rule {
+	all := make([]Rule, len(of))
+	for i, r := range of {
+		all[i] = Rule(r)
 	}
-	return x
+	return all
+}
+
+// Rules are the rules for every user of a plain organisation.
+type Rules struct {
+	Rules []Rule `json:"rules" maxItems:"100" doc:"The rules for every user. They stand before a user's own, which decide where both match."`
+}
+
+func (s *server) getRules(ctx context.Context, actor registry.Actor, in *InOrg) (*body[Rules], error) {
+	all, err := s.registry.OrgRules(ctx, actor, in.org())
+	if err != nil {
+		return nil, err
+	}
+	return &body[Rules]{Body: Rules{Rules: rules(all)}}, nil
+}
+
+func (s *server) updateRules(ctx context.Context, actor registry.Actor, in *struct {
+	InOrg
+	Body Rules
+}) (*body[Rules], error) {
+	if err := s.registry.SetOrgRules(ctx, actor, in.org(), registryRules(in.Body.Rules)); err != nil {
+		return nil, err
+	}
+	return s.getRules(ctx, actor, &in.InOrg)
 }
 
 // UserWithPassword is a plain MQTT user together with its new password.
@@ -70,14 +98,16 @@ func (s *server) listUsers(ctx context.Context, actor registry.Actor, in *struct
 // NewUser is what a plain MQTT user is created from.
 type NewUser struct {
 	Name  string `json:"name" minLength:"1" maxLength:"64" pattern:"^[A-Za-z0-9._@-]+$" patternDescription:"letters, digits, dot, underscore, at sign and hyphen"`
-	Rules []Rule `json:"rules,omitempty" maxItems:"100" doc:"Without any, the user may do everything in the organisation, but on topics that begin with $."`
+	Rules []Rule `json:"rules,omitempty" maxItems:"100" doc:"Without any, the rules of the organisation hold; if it has none either, the user may do everything in it, but on topics that begin with $."`
+
+	Clients []string `json:"clients,omitempty" maxItems:"100" doc:"The client identifiers that %c may stand for in rules; its name if absent. Each belongs to one user."`
 }
 
 func (s *server) createUser(ctx context.Context, actor registry.Actor, in *struct {
 	InOrg
 	Body NewUser
 }) (*created[UserWithPassword], error) {
-	u, password, err := s.registry.CreateUser(ctx, actor, registry.User{Org: in.org(), Name: in.Body.Name, Rules: registryRules(in.Body.Rules)})
+	u, password, err := s.registry.CreateUser(ctx, actor, registry.User{Org: in.org(), Name: in.Body.Name, Rules: registryRules(in.Body.Rules), Clients: in.Body.Clients})
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +128,9 @@ func (s *server) getUser(ctx context.Context, actor registry.Actor, in *InUser) 
 // UserChange is what to change of a user; what is left out stays.
 type UserChange struct {
 	Disabled *bool   `json:"disabled,omitempty" doc:"Disabled: connections are closed at once and new ones refused."`
-	Rules    *[]Rule `json:"rules,omitempty" maxItems:"100" doc:"All rules, instead of the present ones. None: the user may do nothing."`
+	Rules    *[]Rule `json:"rules,omitempty" maxItems:"100" doc:"All rules of its own, instead of the present ones. None: those of the organisation hold alone."`
+
+	Clients *[]string `json:"clients,omitempty" maxItems:"100" doc:"All client identifiers that %c may stand for, instead of the present ones."`
 }
 
 func (s *server) updateUser(ctx context.Context, actor registry.Actor, in *struct {
@@ -107,6 +139,11 @@ func (s *server) updateUser(ctx context.Context, actor registry.Actor, in *struc
 }) (*body[User], error) {
 	if in.Body.Rules != nil {
 		if err := s.registry.SetUserRules(ctx, actor, in.org(), in.Name, registryRules(*in.Body.Rules)); err != nil {
+			return nil, err
+		}
+	}
+	if in.Body.Clients != nil {
+		if err := s.registry.SetUserClients(ctx, actor, in.org(), in.Name, *in.Body.Clients); err != nil {
 			return nil, err
 		}
 	}

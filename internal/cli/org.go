@@ -10,7 +10,7 @@ import (
 
 func orgCommand(e *env) *cobra.Command {
 	return group("org", "Organisations: who owns devices, and never sees another's",
-		orgCreate(e), orgList(e), orgShow(e), orgRename(e), orgDisable(e, true), orgDisable(e, false), orgDelete(e), orgUse(e))
+		orgCreate(e), orgList(e), orgShow(e), orgRename(e), orgDisable(e, true), orgDisable(e, false), orgDelete(e), orgUse(e), orgRules(e))
 }
 
 type organisation struct {

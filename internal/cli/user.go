@@ -10,7 +10,7 @@ import (
 
 func userCommand(e *env) *cobra.Command {
 	return group("user", "Plain MQTT users, of organisations with the profile plain",
-		userCreate(e), userList(e), userShow(e), userDisable(e, true), userDisable(e, false), userRules(e), userRotate(e), userDelete(e))
+		userCreate(e), userList(e), userShow(e), userDisable(e, true), userDisable(e, false), userRules(e), userClients(e), userRotate(e), userDelete(e))
 }
 
 type mqttUser struct {
@@ -20,11 +20,13 @@ type mqttUser struct {
 	Created  time.Time `json:"created"`
 	Password string    `json:"password"`
 	Rules    []rule    `json:"rules"`
+	Clients  []string  `json:"clients"`
 }
 
 func (e *env) printUser(x mqttUser) error {
 	return e.facts("User", x.Name, "User name", x.Username, "State", state(x.Disabled), "Created", day(x.Created),
-		"Rules", strings.Join(ruleLines(x.Rules), "; "), "Password", x.Password)
+		"Rules", strings.Join(ruleLines(x.Rules), "; "),
+		"Client ids", strings.Join(x.Clients, " "), "Password", x.Password)
 }
 
 func userShow(e *env) *cobra.Command {

@@ -7,10 +7,10 @@ import (
 )
 
 func userCreate(e *env) *cobra.Command {
-	var lines []string
+	var lines, clients []string
 	c := &cobra.Command{
 		Use: "create NAME", Short: "Create a plain MQTT user and print its password, this once", Args: args(1, 1),
-		Long: "Without a rule, the user may do everything in the organisation, but on topics that begin with $.\n" + ruleHelp,
+		Long: "Without a rule, those for every user hold; if there are none, the user may do everything in the\norganisation, but on topics that begin with $.\n" + ruleHelp,
 		RunE: func(c *cobra.Command, a []string) error {
 			r, org, err := e.inOrg(c.Context())
 			if err != nil {
@@ -24,6 +24,9 @@ func userCreate(e *env) *cobra.Command {
 			if len(rules) > 0 {
 				in["rules"] = rules
 			}
+			if len(clients) > 0 {
+				in["clients"] = clients
+			}
 			err = one(c.Context(), e, r, http.MethodPost, org+"/users", in, e.printUser)
 			if err == nil && !e.json {
 				e.note("The password is shown this once; the server keeps a hash only.")
@@ -32,5 +35,6 @@ func userCreate(e *env) *cobra.Command {
 		},
 	}
 	c.Flags().StringArrayVar(&lines, "rule", nil, "a rule, for example \"allow publish sensors/%u/#\"; may be given several times")
+	c.Flags().StringArrayVar(&clients, "client", nil, "a client id that %c may stand for (else the user's name); may be given several times")
 	return c
 }

@@ -16,10 +16,11 @@ type rule struct {
 	Deny   bool   `json:"deny,omitempty"`
 }
 
-const ruleHelp = `A rule is "allow" or "deny", then "publish", "subscribe", "receive" or "read" (the
-last two together), then a topic filter, in which %u stands for the user's name
-and %c for the client identifier: "allow publish sensors/%u/#". The last rule that
-matches decides; where none does, the answer is no.`
+const ruleHelp = `A rule is "allow" or "deny", then "publish", "subscribe", "receive", "write" (publish)
+or "read" (subscribe and receive), then a topic filter, in which %u stands for the
+user's name and %c for the client identifier, if it belongs to the user:
+"allow publish sensors/%u/#". The last rule that matches decides; where none does,
+the answer is no. Rules for every user (keepmq org rules) stand before a user's own.`
 
 func userRules(e *env) *cobra.Command {
 	return &cobra.Command{
@@ -46,11 +47,14 @@ func parseRules(lines []string) ([]rule, error) {
 		verdict, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
 		action, filter, ok := strings.Cut(strings.TrimSpace(rest), " ")
 		if !ok || verdict != "allow" && verdict != "deny" {
-			return nil, errs.E(errs.Invalid, "rule %q: must be allow or deny, publish, subscribe, receive or read, and a topic filter", line)
+			return nil, errs.E(errs.Invalid, "rule %q: must be allow or deny, publish, subscribe, receive, write or read, and a topic filter", line)
 		}
 		actions := []string{action}
-		if action == "read" {
+		switch action {
+		case "read":
 			actions = []string{"subscribe", "receive"}
+		case "write":
+			actions = []string{"publish"}
 		}
 		for _, x := range actions {
 			rules = append(rules, rule{Action: x, Filter: strings.TrimSpace(filter), Deny: verdict == "deny"})

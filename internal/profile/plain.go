@@ -1,6 +1,7 @@
 package profile
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/keepmq/keepmq/internal/auth"
@@ -23,7 +24,7 @@ func plain(spec *auth.Spec, id Identity) error {
 	switch p := id.Ref.Principal; p.Kind {
 	case auth.User:
 		var err error
-		spec.Rules, err = expand(id.Rules, p.ID, id.Ref.Client)
+		spec.Rules, err = expand(id, p.ID)
 		return err
 	case auth.Application, auth.Person, auth.System:
 		spec.Rules = Everything()
@@ -34,12 +35,19 @@ func plain(spec *auth.Spec, id Identity) error {
 }
 
 // expand puts the user's name and the client identifier in place of %u and %c.
+// The rules of the organisation come first, so that the user's own decide.
 //
 // Both are chosen by people who may wish to reach more than is meant for them.
-// One that would become more than a part of a level cannot be put in: then a
-// rule that allows is left out. Leaving out one that denies would allow more, so
-// then nothing is granted.
-func expand(rules []auth.Rule, user, client string) ([]auth.Rule, error) {
+// One that would become more than a part of a level cannot be put in, nor can a
+// client identifier that does not belong to the user: then a rule that allows is
+// left out. Leaving out one that denies would allow more, so then nothing is
+// granted.
+func expand(id Identity, user string) ([]auth.Rule, error) {
+	client := id.Ref.Client
+	if !slices.Contains(id.Clients, client) {
+		client = ""
+	}
+	rules := slices.Concat(id.Patterns, id.Rules)
 	all := make([]auth.Rule, 0, len(rules))
 	for _, r := range rules {
 		f, ok := fill(r.Filter, user, client)
@@ -47,7 +55,7 @@ func expand(rules []auth.Rule, user, client string) ([]auth.Rule, error) {
 		case ok:
 			all = append(all, auth.Rule{Action: r.Action, Filter: f, Deny: r.Deny})
 		case r.Deny:
-			return nil, errs.E(errs.Denied, "the rules of this user cannot be applied to this user name and client id: avoid + # / %% and $")
+			return nil, errs.E(errs.Denied, "the rules of this user cannot be applied to this user name and client id: use a client id of the user, without + # / %% and $")
 		}
 	}
 	return all, nil
@@ -59,7 +67,7 @@ func fill(f topic.Filter, user, client string) (topic.Filter, bool) {
 	if !strings.Contains(s, "%u") && !strings.Contains(s, "%c") {
 		return f, true
 	}
-	if strings.Contains(s, "%u") && !harmless(user) || strings.Contains(s, "%c") && !harmless(client) {
+	if strings.Contains(s, "%u") && !Harmless(user) || strings.Contains(s, "%c") && !Harmless(client) {
 		return topic.Filter{}, false
 	}
 	// In one pass, so that nothing that was put in is read as a template.
@@ -67,6 +75,6 @@ func fill(f topic.Filter, user, client string) (topic.Filter, bool) {
 	return f, err == nil
 }
 
-// harmless reports whether s can be a part of a level and no more. A "$" could
+// Harmless reports whether s can be a part of a level and no more. A "$" could
 // become the first character of a topic, of which wildcards keep clear.
-func harmless(s string) bool { return s != "" && !strings.ContainsAny(s, "+#/%$\x00") }
+func Harmless(s string) bool { return s != "" && !strings.ContainsAny(s, "+#/%$\x00") }

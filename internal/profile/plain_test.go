@@ -24,6 +24,7 @@ func rule(t testing.TB, a auth.Action, s string, deny bool) auth.Rule {
 func user(name, client string, rules ...auth.Rule) profile.Identity {
 	id := identity(auth.User, name, client)
 	id.Rules = rules
+	id.Clients = []string{"other", client}
 	return id
 }
 
@@ -106,6 +107,45 @@ func TestPlainHostileNames(t *testing.T) {
 	}
 }
 
+// What %c stands for is decided by who the user is, not by what it says: with a
+// client identifier that is not its own it gets nothing from such rules, and
+// nothing at all if one of them denies.
+func TestPlainClientsOfOthers(t *testing.T) {
+	id := user("alice", "phone", rule(t, auth.Publish, "dev/%c/#", false), rule(t, auth.Publish, "own/%u", false))
+	for _, clients := range [][]string{nil, {}, {"Phone"}, {"phone "}, {"pho", "phone2"}, {""}} {
+		id.Clients = clients
+		table{"dev/phone/x": "", "dev//x": "", "dev/%c/x": "", "own/alice": "own/alice"}.check(t, grant(t, profile.Plain, id), auth.Publish)
+	}
+	id.Clients = []string{"tv", "phone"}
+	table{"dev/phone/x": "dev/phone/x", "dev/tv/x": "", "own/alice": "own/alice"}.check(t, grant(t, profile.Plain, id), auth.Publish)
+	id.Rules = append(id.Rules, rule(t, auth.Publish, "dev/%c/locked", true))
+	table{"dev/phone/x": "dev/phone/x", "dev/phone/locked": ""}.check(t, grant(t, profile.Plain, id), auth.Publish)
+	id.Clients = []string{"tv"}
+	if g, err := profile.Grant(profile.Plain, id); g != nil || errs.CodeOf(err) != errs.Denied {
+		t.Errorf("another's client id escapes a rule that denies: %v", err)
+	}
+}
+
+// Pattern rules are for all users. A user's own come after them, and decide.
+func TestPlainPatterns(t *testing.T) {
+	id := user("alice", "phone")
+	id.Patterns = []auth.Rule{
+		rule(t, auth.Publish, "home/%u/#", false), rule(t, auth.Publish, "home/%u/locked", true),
+		rule(t, auth.Publish, "news", false), rule(t, auth.Subscribe, "home/#", false), rule(t, auth.Receive, "home/%u/#", false),
+	}
+	g := grant(t, profile.Plain, id)
+	table{"home/alice/x": "home/alice/x", "home/bob/x": "", "home/alice/locked": "", "news": "news", "home/%u/x": ""}.check(t, g, auth.Publish)
+	table{"home/#": "home/#", "home/bob/+": "home/bob/+", "#": ""}.check(t, g, auth.Subscribe)
+	table{"home/alice": "home/alice", "home/bob": ""}.check(t, g, auth.Receive)
+	id.Rules = []auth.Rule{rule(t, auth.Publish, "home/alice/locked", false), rule(t, auth.Publish, "news", true)}
+	g = grant(t, profile.Plain, id)
+	table{"home/alice/x": "home/alice/x", "home/alice/locked": "home/alice/locked", "news": ""}.check(t, g, auth.Publish)
+	id.Ref.Principal.ID = "a/+"
+	if g, err := profile.Grant(profile.Plain, id); g != nil || errs.CodeOf(err) != errs.Denied {
+		t.Errorf("a name escapes a pattern that denies: %v", err)
+	}
+}
+
 // TestPlainIsolation: with rules of one's own prefix nobody reaches another's,
 // whatever both are called.
 func TestPlainIsolation(t *testing.T) {
@@ -117,6 +157,9 @@ func TestPlainIsolation(t *testing.T) {
 			t.Fatal(err)
 		}
 		id := user("alice", client)
+		if !rapid.Bool().Draw(t, "its own") {
+			id.Clients = nil
+		}
 		for a := auth.Publish; a <= auth.Receive; a++ {
 			id.Rules = append(id.Rules, auth.Rule{Action: a, Filter: own})
 		}
@@ -128,7 +171,7 @@ func TestPlainIsolation(t *testing.T) {
 		if err != nil {
 			return
 		}
-		if second := strings.Split(n.String(), "/")[1]; g.Receives(n) && (second != client || client == "") {
+		if second := strings.Split(n.String(), "/")[1]; g.Receives(n) && (second != client || client == "" || id.Clients == nil) {
 			t.Fatalf("client %q receives %q", client, n)
 		}
 	})

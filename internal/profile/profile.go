@@ -24,7 +24,9 @@ const (
 type Identity struct {
 	Ref      auth.Ref
 	Attached []string    // of a gateway in an iot-2 organisation: "type:id" of every device attached to it
-	Rules    []auth.Rule // of a user in a plain organisation, with templates
+	Patterns []auth.Rule // of every user in a plain organisation, with templates
+	Rules    []auth.Rule // of this user, with templates
+	Clients  []string    // of this user: the client identifiers that %c may stand for
 
 	OrgLimits, TypeLimits quota.Limits // what is set for the organisation and the device type
 }

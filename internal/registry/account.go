@@ -21,7 +21,9 @@ type account struct {
 	hash      []byte
 	scram     []byte      // the keys for SCRAM, sealed; empty: none
 	attached  []string    // of a gateway: "type:id" of each enabled device attached to it
+	patterns  []auth.Rule // of every user of the organisation
 	rules     []auth.Rule // of a user
+	clients   []string    // of a user: its client identifiers
 }
 
 // errNobody says that there is no such account.
@@ -49,8 +51,11 @@ func (r *Registry) account(ctx context.Context, p auth.Principal, accept func(*a
 		if !accept(a) {
 			return errWrong
 		}
-		if p.Kind == auth.Gateway {
+		switch p.Kind {
+		case auth.Gateway:
 			a.attached, err = readAttached(ctx, tx, p)
+		case auth.User:
+			a.clients, err = readClients(ctx, tx, p.Org, p.ID)
 		}
 		return err
 	})
@@ -62,11 +67,11 @@ func (r *Registry) account(ctx context.Context, p auth.Principal, accept func(*a
 }
 
 const (
-	deviceAccount = `SELECT d.uid, d.class, d.disabled OR o.disabled, o.profile, d.token_hash, d.scram, d.token_version, ''
+	deviceAccount = `SELECT d.uid, d.class, d.disabled OR o.disabled, o.profile, d.token_hash, d.scram, d.token_version, '', ''
 		FROM device d JOIN org o ON o.id = d.org WHERE d.org = $1 AND d.type = $2 AND d.id = $3`
-	applicationAccount = `SELECT a.uid, '', a.disabled OR o.disabled, o.profile, a.token_hash, a.scram, a.token_version, ''
+	applicationAccount = `SELECT a.uid, '', a.disabled OR o.disabled, o.profile, a.token_hash, a.scram, a.token_version, '', ''
 		FROM application a JOIN org o ON o.id = a.org WHERE a.org = $1 AND a.key = $2`
-	userAccount = `SELECT u.uid, '', u.disabled OR o.disabled, o.profile, u.token_hash, u.scram, u.token_version, u.rules
+	userAccount = `SELECT u.uid, '', u.disabled OR o.disabled, o.profile, u.token_hash, u.scram, u.token_version, u.rules, o.rules
 		FROM mqtt_user u JOIN org o ON o.id = u.org WHERE u.org = $1 AND u.name = $2`
 )
 
@@ -84,8 +89,8 @@ func readAccount(ctx context.Context, tx *store.Tx, p auth.Principal) (*account,
 		return nil, errNobody
 	}
 	a := &account{principal: p}
-	var class, rules string
-	err := row.Scan(&a.uid, &class, &a.disabled, &a.profile, &a.hash, &a.scram, &a.version, &rules)
+	var class, rules, patterns string
+	err := row.Scan(&a.uid, &class, &a.disabled, &a.profile, &a.hash, &a.scram, &a.version, &rules, &patterns)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil, errNobody
@@ -94,10 +99,11 @@ func readAccount(ctx context.Context, tx *store.Tx, p auth.Principal) (*account,
 	case class != "" && kindOf(class) != p.Kind:
 		return nil, errNobody // a device that calls itself a gateway, or the other way round
 	}
-	if rules != "" {
-		if a.rules, err = storedRules(rules); err != nil {
-			return nil, err
-		}
+	if a.rules, err = storedRules(rules); err != nil {
+		return nil, err
+	}
+	if a.patterns, err = storedRules(patterns); err != nil {
+		return nil, err
 	}
 	return a, nil
 }
@@ -123,8 +129,11 @@ func readAttached(ctx context.Context, tx *store.Tx, p auth.Principal) ([]string
 	return all, wrap("list attached devices", rows.Err())
 }
 
-// storedRules reads the rules of a user from the store.
+// storedRules reads rules from the store; an empty text is none.
 func storedRules(s string) ([]auth.Rule, error) {
+	if s == "" {
+		return nil, nil
+	}
 	var rules []Rule
 	if err := decodeRules(s, &rules); err != nil {
 		return nil, err

@@ -125,6 +125,15 @@ func otherMutations(w *world, iot, plain auth.OrgID, key string) []mutation {
 			_, err := w.RotateUserPassword(ctx, a, plain, "ann")
 			return err
 		}},
+		{"user.rules", true, func(ctx context.Context, a Actor) error {
+			return w.SetUserRules(ctx, a, plain, "ann", []Rule{{Action: "publish", Filter: "a/%u"}})
+		}},
+		{"user.clients", true, func(ctx context.Context, a Actor) error {
+			return w.SetUserClients(ctx, a, plain, "ann", []string{"phone"})
+		}},
+		{"org.rules", true, func(ctx context.Context, a Actor) error {
+			return w.SetOrgRules(ctx, a, plain, []Rule{{Action: "publish", Filter: "all/%u"}})
+		}},
 		{"user.delete", true, func(ctx context.Context, a Actor) error { return w.DeleteUser(ctx, a, plain, "ann") }},
 	}
 }
@@ -208,7 +217,7 @@ func TestRefusalsNameTheMistake(t *testing.T) {
 	user := func(u User) error { _, _, err := w.CreateUser(ctx, w.admin, u); return err }
 	org := func(o Org) error { _, err := w.CreateOrg(ctx, w.admin, o); return err }
 	typ := func(d DeviceType) error { d.Org = iot; _, err := w.CreateDeviceType(ctx, w.admin, d); return err }
-	check(t, user(User{Org: plain, Name: "ann"}))
+	check(t, user(User{Org: plain, Name: "ann", Clients: []string{"ann", "phone"}}))
 	check(t, w.DeleteOrg(ctx, w.admin, w.newOrgID(t, "gone01")))
 	for name, tc := range map[string]struct {
 		err  error
@@ -239,6 +248,16 @@ func TestRefusalsNameTheMistake(t *testing.T) {
 		"user rule action":    {user(User{Org: plain, Name: "bob", Rules: []Rule{{Action: "eat", Filter: "#"}}}), errs.Invalid},
 		"user rule filter":    {user(User{Org: plain, Name: "bob", Rules: []Rule{{Action: "publish", Filter: "a#"}}}), errs.Invalid},
 		"user rules":          {user(User{Org: plain, Name: "bob", Rules: make([]Rule, maxRules+1)}), errs.Invalid},
+		"user clients":        {user(User{Org: plain, Name: "bob", Clients: make([]string, maxClients+1)}), errs.Invalid},
+		"user client":         {user(User{Org: plain, Name: "bob", Clients: []string{"a+b"}}), errs.Invalid},
+		"user client empty":   {user(User{Org: plain, Name: "bob", Clients: []string{""}}), errs.Invalid},
+		"user client twice":   {user(User{Org: plain, Name: "bob", Clients: []string{"x", "x"}}), errs.Invalid},
+		"user client taken":   {user(User{Org: plain, Name: "bob", Clients: []string{"ann"}}), errs.Conflict},
+		"user name taken":     {user(User{Org: plain, Name: "phone"}), errs.Conflict},
+		"org rules":           {w.SetOrgRules(ctx, w.admin, plain, []Rule{{Action: "publish", Filter: "a#"}}), errs.Invalid},
+		"org rules in iot-2":  {w.SetOrgRules(ctx, w.admin, iot, nil), errs.Invalid},
+		"org rules unknown":   {w.SetOrgRules(ctx, w.admin, "nope00", nil), errs.NotFound},
+		"clients unknown":     {w.SetUserClients(ctx, w.admin, plain, "nope", nil), errs.NotFound},
 		"user unknown":        {w.DeleteUser(ctx, w.admin, plain, "nope"), errs.NotFound},
 		"key unknown":         {w.DeleteApplication(ctx, w.admin, iot, "a-nope00-0123456789"), errs.NotFound},
 	} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/keepmq/keepmq/internal/auth"
@@ -20,7 +21,10 @@ type User struct {
 	Name     string
 	Disabled bool
 	Created  time.Time
-	Rules    []Rule // the last rule that matches decides; empty at creation: everything
+	Rules    []Rule // after those of the organisation; the last rule that matches decides
+	// Clients are the client identifiers that %c may stand for, of which each
+	// belongs to one user at most; nil at creation: the user's name.
+	Clients []string
 }
 
 // A Rule allows or denies a user something on the topics that Filter matches.
@@ -110,18 +114,20 @@ func decodeRules(s string, rules *[]Rule) error {
 func noUser(name string) error { return errs.E(errs.NotFound, "user %q not found", name) }
 
 // CreateUser creates a user and returns the password, which is never shown
-// again.
+// again. Without rules of its own, those of the organisation hold for it or, if
+// there are none, it may do everything.
 func (r *Registry) CreateUser(ctx context.Context, a Actor, u User) (User, secret.String, error) {
 	if err := a.mayManage(u.Org); err != nil {
 		return User{}, secret.String{}, err
 	}
 	var bad mistakes
 	bad.add(checkUserName(u.Name))
-	if len(u.Rules) == 0 {
-		u.Rules = everything()
-	}
 	_, err := parseRules(u.Rules)
 	bad.add(err)
+	if u.Clients == nil {
+		u.Clients = []string{u.Name}
+	}
+	bad.add(checkClients(u.Clients))
 	if err := bad.err(); err != nil {
 		return User{}, secret.String{}, err
 	}
@@ -130,24 +136,35 @@ func (r *Registry) CreateUser(ctx context.Context, a Actor, u User) (User, secre
 	if err != nil {
 		return User{}, secret.String{}, err
 	}
+	var made User
 	err = r.change(ctx, a, func(tx *store.Tx) (effect, error) {
-		return effect{org: u.Org, action: "user.create", target: u.Name, detail: map[string]any{"rules": describe(u.Rules)},
-			affected: []auth.Principal{u.Principal()}}, r.insertUser(ctx, tx, u, f)
+		made = u
+		err := r.insertUser(ctx, tx, &made, f)
+		return effect{org: u.Org, action: "user.create", target: u.Name, affected: []auth.Principal{u.Principal()},
+			detail: map[string]any{"rules": describe(made.Rules), "clients": strings.Join(made.Clients, " ")}}, err
 	})
 	if err != nil {
 		return User{}, secret.String{}, err
 	}
-	return u, f.token, nil
+	return made, f.token, nil
 }
 
-func (r *Registry) insertUser(ctx context.Context, tx *store.Tx, u User, f fresh) error {
-	o, err := readOrg(ctx, tx, u.Org)
-	if err != nil {
-		return err
-	}
+// hasUsers checks that o has users at all.
+func (o Org) hasUsers() error {
 	if o.Profile != ProfilePlain {
 		return errs.E(errs.Invalid, "organisation %q has profile %q; plain users need one with profile %q",
 			string(o.ID), o.Profile, ProfilePlain)
+	}
+	return nil
+}
+
+func (r *Registry) insertUser(ctx context.Context, tx *store.Tx, u *User, f fresh) error {
+	patterns, err := readOrgRules(ctx, tx, u.Org)
+	if err != nil {
+		return err
+	}
+	if len(u.Rules)+len(patterns) == 0 {
+		u.Rules = everything()
 	}
 	rules, err := json.Marshal(u.Rules)
 	if err != nil {
@@ -163,10 +180,14 @@ func (r *Registry) insertUser(ctx context.Context, tx *store.Tx, u User, f fresh
 	if store.IsUnique(err) {
 		return errs.E(errs.Conflict, "user %q exists", u.Name)
 	}
-	return wrap("insert user", err)
+	if err != nil {
+		return fmt.Errorf("insert user: %w", err)
+	}
+	return replaceClients(ctx, tx, u.Org, u.Name, u.Clients)
 }
 
-// Users lists the users of an organisation by name.
+// Users lists the users of an organisation by name, without their client
+// identifiers.
 func (r *Registry) Users(ctx context.Context, a Actor, org auth.OrgID, p Page) ([]User, string, error) {
 	if err := r.readable(ctx, a, org); err != nil {
 		return nil, "", err
@@ -206,7 +227,11 @@ func readUser(ctx context.Context, tx *store.Tx, org auth.OrgID, name string) (U
 		return User{}, err
 	}
 	const q = `SELECT ` + userColumns + ` FROM mqtt_user WHERE org = $1 AND name = $2`
-	return one[User](tx.QueryRowContext(ctx, q, org, name), noUser(name))
+	u, err := one[User](tx.QueryRowContext(ctx, q, org, name), noUser(name))
+	if err == nil {
+		u.Clients, err = readClients(ctx, tx, org, name)
+	}
+	return u, err
 }
 
 // changeUser makes one change to one user: query with args behind org and name.

@@ -127,7 +127,7 @@ func (r *Registry) grant(ctx context.Context, a *account, ref auth.Ref) (*auth.G
 		return nil, errEnded
 	}
 	ref.UID = a.uid
-	id := profile.Identity{Ref: ref, Attached: a.attached, Rules: a.rules}
+	id := profile.Identity{Ref: ref, Attached: a.attached, Patterns: a.patterns, Rules: a.rules, Clients: a.clients}
 	var err error
 	if id.OrgLimits, id.TypeLimits, err = r.limitsOf(ctx, a.principal); err != nil {
 		return nil, err

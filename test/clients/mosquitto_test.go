@@ -2,6 +2,7 @@ package clients
 
 import (
 	"fmt"
+	"net/http"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -49,6 +50,7 @@ func TestMosquitto(t *testing.T) {
 		"events": mosquittoEvents, "commands": mosquittoCommands, "refusals": mosquittoRefusals,
 		"retained": mosquittoRetained, "wills": mosquittoWills, "sessions": mosquittoSessions,
 		"shared": mosquittoShared, "organisations": mosquittoOrganisations,
+		"patterns": mosquittoPatterns,
 	} {
 		for version, flag := range map[string]string{"3.1.1": "mqttv311", "5": "mqttv5"} {
 			t.Run(name+" "+version, func(t *testing.T) {
@@ -290,6 +292,25 @@ func mosquittoOrganisations(t *testing.T, s *site, version string) {
 	if code, out := s.pub(t, swapped, "-V", version, "-t", "iot-2/evt/e/fmt/text", "-m", "x"); code == 0 {
 		t.Errorf("a device of one organisation came in with the token of another: %s", out)
 	}
+}
+
+// Pattern rules are for all users of an organisation: each has its own place.
+func mosquittoPatterns(t *testing.T, s *site, version string) {
+	o := s.org(t, "plain")
+	rules := []map[string]string{{"action": "publish", "filter": "home/%u/%c/#"}, {"action": "subscribe", "filter": "home/#"}, {"action": "receive", "filter": "home/%u/#"}}
+	o.call(t, http.MethodPatch, o.path("/rules"), map[string]any{"rules": rules}, nil)
+	ann, bob := o.user(t, "ann"), o.user(t, "bob")
+	ann.Client, bob.Client = "ann", "bob"
+	watch := ann
+	watch.Client = "screen" // not one of ann's: it may read, for %u is all that needs
+	p := s.sub(t, watch, "-V", version, "-q", "1", "-t", "home/#")
+	s.mustPub(t, bob, "-V", version, "-q", "1", "-t", "home/bob/bob/x", "-m", "bob's")
+	s.pub(t, bob, "-V", version, "-q", "1", "-t", "home/ann/ann/x", "-m", "forged")
+	as := bob
+	as.Client = "ann"
+	s.pub(t, as, "-V", version, "-q", "1", "-t", "home/bob/ann/x", "-m", "forged")
+	s.mustPub(t, ann, "-V", version, "-q", "1", "-t", "home/ann/ann/x", "-m", "ann's")
+	same(t, "received", p.line("= "), "home/ann/ann/x|1|0|ann's")
 }
 
 func mosquittoProperties(t *testing.T, s *site) {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keepmq/keepmq/internal/mqtt"
 )
@@ -239,6 +240,7 @@ func TestACLTemplateCharacters(t *testing.T) {
 			}
 		}
 	}
+	s.api.Call(http.MethodPatch, "/orgs/"+h.id+"/users/ann", map[string]any{"clients": []string{"desk"}}, nil)
 	c := s.connect(t, named(ann.packet(), "desk"))
 	for topic, want := range map[string]mqtt.ReasonCode{
 		"of/ann/x": mqtt.Success, "by/desk/x": mqtt.Success, "of/bob/x": mqtt.NotAuthorized, "by/ann/x": mqtt.NotAuthorized,
@@ -256,6 +258,68 @@ func TestACLTemplateCharacters(t *testing.T) {
 	for _, name := range []string{"a+b", "#", "%u", "a/b", "$x", "a b", ""} {
 		if err := s.api.Do(http.MethodPost, "/orgs/"+h.id+"/users", map[string]any{"name": name}, nil); err == nil {
 			t.Errorf("a user may be called %q", name)
+		}
+		if err := s.api.Do(http.MethodPatch, "/orgs/"+h.id+"/users/ann", map[string]any{"clients": []string{name}}, nil); err == nil && name != "a b" {
+			t.Errorf("a user may have the client id %q", name)
+		}
+	}
+}
+
+// With a rule for all users, whoever calls itself by the client identifier that
+// belongs to another gets nothing of the other's: neither what it sends, nor what
+// is kept for it, nor a will in its name.
+func TestPatternWithClientIDOfAnother(t *testing.T) {
+	s := start(t)
+	h := s.house()
+	s.api.Call(http.MethodPatch, "/orgs/"+h.id+"/rules", map[string]any{"rules": parse([]string{
+		"allow publish dev/%c/#", "allow subscribe dev/%c/#", "allow receive dev/%c/#", "allow publish of/%u"})}, nil)
+	var ann, eve login
+	for name, l := range map[string]*login{"ann": &ann, "eve": &eve} {
+		*l = h.user(name)
+		l.client = name + "-phone"
+		s.api.Call(http.MethodPatch, "/orgs/"+h.id+"/users/"+name, map[string]any{"clients": []string{l.client}}, nil)
+	}
+	if err := s.api.Do(http.MethodPatch, "/orgs/"+h.id+"/users/eve", map[string]any{"clients": []string{ann.client}}, nil); err == nil {
+		t.Error("two users have one client id")
+	}
+	victim := s.connect(t, ann.packet())
+	victim.subscribe(1, "dev/"+ann.client+"/#")
+	if code := victim.publish("dev/"+ann.client+"/kept", "mine", true); code != mqtt.Success {
+		t.Fatalf("its own: %v", code)
+	}
+	victim.ping()
+	for _, id := range []string{ann.client, "+", "#", "ann", "%u", "eve-phone/../ann-phone"} {
+		p := named(eve.packet(), id)
+		p.Will = &mqtt.Will{Topic: "dev/" + ann.client + "/will", Payload: []byte("forged"), QoS: 1, Retain: true}
+		if _, code := s.refused(t, p); !code.IsError() {
+			t.Errorf("as %q: let in with a will that is not allowed", id)
+		}
+		c := s.connect(t, named(eve.packet(), id))
+		for _, f := range []string{"dev/" + ann.client + "/#", "dev/+/#", "#"} {
+			if codes := c.subscribe(1, f); len(codes) != 1 || codes[0] < 0x80 {
+				t.Errorf("as %q: subscribe to %s: %v", id, f, codes)
+			}
+		}
+		if code := c.publish("dev/"+ann.client+"/x", "forged", true); code != mqtt.NotAuthorized {
+			t.Errorf("as %q: publish: %v", id, code)
+		}
+		if code := c.publish("of/eve", "own", false); code != mqtt.Success {
+			t.Errorf("as %q: a rule without %%c is gone: %v", id, code)
+		}
+		c.nc.NetConn().Close()
+	}
+	for _, m := range victim.ping() {
+		t.Errorf("the victim got %s %q", m.Topic, m.Payload)
+	}
+	c := s.connect(t, eve.packet())
+	if code := c.publish("dev/"+eve.client+"/x", "own", false); code != mqtt.Success {
+		t.Errorf("as itself: %v", code)
+	}
+	// A rule that is taken away is gone for whoever is connected.
+	s.api.Call(http.MethodPatch, "/orgs/"+h.id+"/rules", map[string]any{"rules": []any{}}, nil)
+	for end := time.Now().Add(patience); c.publish("dev/"+eve.client+"/x", "own", false) == mqtt.Success; {
+		if time.Now().After(end) {
+			t.Fatal("a rule that was taken away goes on")
 		}
 	}
 }
