@@ -28,7 +28,7 @@ func TestMalformedRequests(t *testing.T) {
 		{"array", "POST", "/api/v1/orgs", `[]`, 422, "body"},
 		{"null", "POST", org + "/types", `null`, 422, "body"},
 		{"unknown field", "POST", "/api/v1/orgs", `{"name":"x","admin":true}`, 422, "body.admin"},
-		{"bad enum", "POST", "/api/v1/orgs", `{"name":"x","profile":"home"}`, 422, "body.profile"},
+		{"bad enum", "POST", "/api/v1/orgs", `{"name":"x","profile":"house"}`, 422, "body.profile"},
 		{"bad id", "POST", "/api/v1/orgs", `{"name":"x","id":"TOOLONG"}`, 422, "body.id"},
 		{"missing field", "POST", org + "/devices", `{"type":"sensor"}`, 422, "body"},
 		{"device id with slash", "POST", org + "/devices", `{"type":"sensor","id":"a/b"}`, 422, "body.id"},

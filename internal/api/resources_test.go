@@ -135,6 +135,7 @@ func TestApplicationsAndUsers(t *testing.T) {
 	f.ask(t, f.admin, "DELETE", org+"/apps/"+app.Key, nil).is(t, 204)
 	f.ask(t, f.admin, "GET", org+"/apps/"+app.Key, nil).is(t, 404)
 
+	f.home(t)
 	f.ask(t, f.admin, "POST", "/api/v1/orgs", map[string]any{"name": "Plain", "id": "plain1", "profile": "plain"}).is(t, 201)
 	var u struct{ Name, Username, Password string }
 	f.ask(t, f.admin, "POST", "/api/v1/orgs/plain1/users", map[string]any{"name": "ann@x"}).is(t, 201).into(t, &u)
@@ -166,4 +167,38 @@ func TestApplicationsAndUsers(t *testing.T) {
 	}
 	f.ask(t, f.admin, "DELETE", one, nil).is(t, 204)
 	f.ask(t, f.admin, "GET", one, nil).is(t, 404)
+}
+
+// home makes a home and what it has, and what it must not have.
+func (f *fixture) home(t *testing.T) {
+	t.Helper()
+	var o struct {
+		Profile string
+		Home    *struct{ Anonymous, Prefix, V0 bool }
+	}
+	const at = "/api/v1/orgs/house1"
+	f.ask(t, f.admin, "POST", "/api/v1/orgs", map[string]any{"name": "Home", "id": "house1", "profile": "home", "home": map[string]any{"v0": true}}).is(t, 201).into(t, &o)
+	if o.Profile != "home" || o.Home == nil || !o.Home.V0 || o.Home.Anonymous {
+		t.Errorf("home: %+v", o)
+	}
+	f.ask(t, f.admin, "PATCH", at, map[string]any{"home": map[string]any{"anonymous": true}}).is(t, 200).into(t, &o)
+	if !o.Home.V0 || !o.Home.Anonymous {
+		t.Errorf("after PATCH: %+v", o.Home)
+	}
+	f.ask(t, f.admin, "PATCH", at, map[string]any{"home": map[string]any{"prefix": true}}).is(t, 422)
+	f.ask(t, f.admin, "POST", "/api/v1/orgs", map[string]any{"id": "house2", "profile": "plain", "home": map[string]any{"v0": true}}).is(t, 422)
+	var u struct{ Role string }
+	f.ask(t, f.admin, "POST", at+"/users", map[string]any{"name": "ann", "role": "provider"}).is(t, 201).into(t, &u)
+	if u.Role != "provider" {
+		t.Errorf("role %q", u.Role)
+	}
+	f.ask(t, f.admin, "PATCH", at+"/users/ann", map[string]any{"role": "bridge"}).is(t, 200).into(t, &u)
+	if u.Role != "bridge" {
+		t.Errorf("role %q", u.Role)
+	}
+	for _, bad := range []map[string]any{{"role": "king"}, {"role": ""}, {"rules": []any{}}, {"clients": []string{"x"}}} {
+		f.ask(t, f.admin, "PATCH", at+"/users/ann", bad).is(t, 422)
+	}
+	f.ask(t, f.admin, "POST", at+"/users", map[string]any{"name": "bob"}).is(t, 422)
+	f.ask(t, f.admin, "PATCH", at+"/rules", map[string]any{"rules": []any{}}).is(t, 422)
 }

@@ -20,7 +20,7 @@ func (s *server) routes(mux *http.ServeMux, a huma.API) {
 	get(s, a, "/orgs", "list-orgs", "List organisations", s.listOrgs)
 	create(s, a, "/orgs", "create-org", "Create an organisation", s.createOrg)
 	get(s, a, "/orgs/{org}", "get-org", "Show an organisation", s.getOrg)
-	update(s, a, "/orgs/{org}", "update-org", "Rename, disable or enable an organisation", s.updateOrg)
+	update(s, a, "/orgs/{org}", "update-org", "Rename, disable or enable an organisation, or change what a home chooses", s.updateOrg)
 	remove(s, a, "/orgs/{org}", "delete-org", "Delete an organisation and shred its data", s.deleteOrg)
 
 	get(s, a, "/orgs/{org}/limits", "list-limits", "Show the limits of an organisation, and what it uses", s.listLimits)
@@ -54,12 +54,12 @@ func (s *server) routes(mux *http.ServeMux, a huma.API) {
 	get(s, a, "/orgs/{org}/rules", "get-rules", "Show the rules for every plain MQTT user", s.getRules)
 	update(s, a, "/orgs/{org}/rules", "update-rules", "Replace the rules for every plain MQTT user", s.updateRules)
 
-	get(s, a, "/orgs/{org}/users", "list-users", "List plain MQTT users", s.listUsers)
-	create(s, a, "/orgs/{org}/users", "create-user", "Create a plain MQTT user; its password is shown once", s.createUser)
-	get(s, a, "/orgs/{org}/users/{name}", "get-user", "Show a plain MQTT user", s.getUser)
-	update(s, a, "/orgs/{org}/users/{name}", "update-user", "Change the rules or client identifiers of a plain MQTT user, disable or enable it", s.updateUser)
-	remove(s, a, "/orgs/{org}/users/{name}", "delete-user", "Delete a plain MQTT user", s.deleteUser)
-	act(s, a, "/orgs/{org}/users/{name}/password", "rotate-user-password", "Replace a plain MQTT user's password", s.rotateUserPassword)
+	get(s, a, "/orgs/{org}/users", "list-users", "List MQTT users", s.listUsers)
+	create(s, a, "/orgs/{org}/users", "create-user", "Create an MQTT user; its password is shown once", s.createUser)
+	get(s, a, "/orgs/{org}/users/{name}", "get-user", "Show an MQTT user", s.getUser)
+	update(s, a, "/orgs/{org}/users/{name}", "update-user", "Change the rules, client identifiers or role of an MQTT user, disable or enable it", s.updateUser)
+	remove(s, a, "/orgs/{org}/users/{name}", "delete-user", "Delete an MQTT user", s.deleteUser)
+	act(s, a, "/orgs/{org}/users/{name}/password", "rotate-user-password", "Replace an MQTT user's password", s.rotateUserPassword)
 
 	get(s, a, "/orgs/{org}/issuers", "list-issuers", "List the identity providers whose tokens are accepted", s.listIssuers)
 	create(s, a, "/orgs/{org}/issuers", "create-issuer", "Accept the tokens of an identity provider", s.createIssuer)

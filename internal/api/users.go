@@ -8,12 +8,13 @@ import (
 	"github.com/keepmq/keepmq/internal/registry"
 )
 
-// User is a plain MQTT user as the API shows it.
+// User is an MQTT user as the API shows it.
 type User struct {
 	Name     string    `json:"name"`
 	Username string    `json:"username" doc:"The MQTT user name with which it connects: organisation/name."`
 	Disabled bool      `json:"disabled"`
 	Created  time.Time `json:"created"`
+	Role     string    `json:"role,omitempty" enum:"actor,provider,bridge" doc:"In a home: an actor watches and gives orders, a provider has devices, a bridge does both."`
 	Rules    []Rule    `json:"rules" doc:"The last rule that matches a topic decides, and before them those of the organisation; where none matches, the answer is no."`
 	Clients  []string  `json:"clients,omitempty" doc:"The client identifiers that %c may stand for. Not in lists."`
 }
@@ -34,7 +35,7 @@ func registryRules(rules []Rule) []registry.Rule {
 }
 
 func user(u registry.User) User {
-	return User{Name: u.Name, Username: string(u.Org) + "/" + u.Name, Disabled: u.Disabled, Created: utc(u.Created), Rules: rules(u.Rules), Clients: u.Clients}
+	return User{Name: u.Name, Username: string(u.Org) + "/" + u.Name, Disabled: u.Disabled, Created: utc(u.Created), Role: u.Role, Rules: rules(u.Rules), Clients: u.Clients}
 }
 
 func rules(of []registry.Rule) []Rule {
@@ -101,13 +102,15 @@ type NewUser struct {
 	Rules []Rule `json:"rules,omitempty" maxItems:"100" doc:"Without any, the rules of the organisation hold; if it has none either, the user may do everything in it, but on topics that begin with $."`
 
 	Clients []string `json:"clients,omitempty" maxItems:"100" doc:"The client identifiers that %c may stand for in rules; its name if absent. Each belongs to one user."`
+
+	Role string `json:"role,omitempty" enum:"actor,provider,bridge" doc:"In a home it must be there, and takes the place of rules."`
 }
 
 func (s *server) createUser(ctx context.Context, actor registry.Actor, in *struct {
 	InOrg
 	Body NewUser
 }) (*created[UserWithPassword], error) {
-	u, password, err := s.registry.CreateUser(ctx, actor, registry.User{Org: in.org(), Name: in.Body.Name, Rules: registryRules(in.Body.Rules), Clients: in.Body.Clients})
+	u, password, err := s.registry.CreateUser(ctx, actor, registry.User{Org: in.org(), Name: in.Body.Name, Rules: registryRules(in.Body.Rules), Clients: in.Body.Clients, Role: in.Body.Role})
 	if err != nil {
 		return nil, err
 	}
@@ -131,6 +134,8 @@ type UserChange struct {
 	Rules    *[]Rule `json:"rules,omitempty" maxItems:"100" doc:"All rules of its own, instead of the present ones. None: those of the organisation hold alone."`
 
 	Clients *[]string `json:"clients,omitempty" maxItems:"100" doc:"All client identifiers that %c may stand for, instead of the present ones."`
+
+	Role *string `json:"role,omitempty" enum:"actor,provider,bridge" doc:"Of a user of a home."`
 }
 
 func (s *server) updateUser(ctx context.Context, actor registry.Actor, in *struct {
@@ -139,6 +144,11 @@ func (s *server) updateUser(ctx context.Context, actor registry.Actor, in *struc
 }) (*body[User], error) {
 	if in.Body.Rules != nil {
 		if err := s.registry.SetUserRules(ctx, actor, in.org(), in.Name, registryRules(*in.Body.Rules)); err != nil {
+			return nil, err
+		}
+	}
+	if in.Body.Role != nil {
+		if err := s.registry.SetUserRole(ctx, actor, in.org(), in.Name, *in.Body.Role); err != nil {
 			return nil, err
 		}
 	}

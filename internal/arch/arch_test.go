@@ -43,6 +43,7 @@ var allowed = map[string]string{
 	"internal/ca":        "std audit auth errs keyring store",
 	"internal/ca/catest": "std auth ca errs",
 	"internal/profile":   "std auth errs quota topic",
+	"internal/home":      "std auth engine errs profile topic",
 	"internal/registry":  "audit auth auth/jwt auth/sasl ca errs keyring profile quota secret store topic",
 	// faces: they never import each other
 	"internal/broker":       "auth door engine errs mqtt poll quota secret topic",
@@ -51,7 +52,7 @@ var allowed = map[string]string{
 	"internal/edge":         "std client edge/sources errs mqtt secret",
 	"internal/edge/sources": "",
 	// the whole
-	"internal/node": "api audit auth broker ca config console door engine engine/embedded errs keyring quota registry secret store store/sqlite",
+	"internal/node": "api audit auth broker ca config console door engine engine/embedded errs home keyring quota registry secret store store/sqlite",
 	"internal/cli":  "audit client config edge errs mqtt node secret topic",
 	"cmd/keepmq":    "std cli",
 	// proof

@@ -53,6 +53,9 @@ type Spec struct {
 	Ref
 	Rules    []Rule
 	Rewrites []Rewrite
+	// Guarded are the topics on which a message is looked at too before it is
+	// accepted: what it may say does not follow from its topic alone.
+	Guarded  []topic.Filter
 	Retain   bool   // the client may set retained messages
 	Shared   string // every subscription is shared in this group
 	Separate bool   // every connection has a session of its own that ends with it, and takes no other over
@@ -66,6 +69,7 @@ type Spec struct {
 type Grant struct {
 	ref      Ref
 	rewrites []Rewrite
+	guarded  []topic.Filter
 	retain   bool
 	shared   string
 	separate bool
@@ -81,7 +85,7 @@ func NewGrant(s Spec) *Grant {
 		lists[r.Action] = append(lists[r.Action], r)
 	}
 	g := &Grant{
-		ref: s.Ref, rewrites: s.Rewrites, retain: s.Retain, shared: s.Shared, separate: s.Separate,
+		ref: s.Ref, rewrites: s.Rewrites, guarded: s.Guarded, retain: s.Retain, shared: s.Shared, separate: s.Separate,
 		orgLimits: unique.Make(s.OrgLimits), typeLimits: unique.Make(s.TypeLimits),
 	}
 	for a, list := range lists {
@@ -98,6 +102,17 @@ func (g *Grant) Ref() Ref { return g.ref }
 
 // Retain reports whether the client may set retained messages.
 func (g *Grant) Retain() bool { return g.retain }
+
+// Guarded reports whether what the client publishes on the organisation's topic n
+// has to be looked at, although Allow allows it.
+func (g *Grant) Guarded(n topic.Name) bool {
+	for _, f := range g.guarded {
+		if f.Match(n) {
+			return true
+		}
+	}
+	return false
+}
 
 // Shared returns the group in which every subscription of the client is shared,
 // or "".

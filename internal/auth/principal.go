@@ -40,9 +40,10 @@ const (
 	User                    // a plain MQTT user; its ID is the user name
 	Person                  // a person; its ID is the person's id
 	System                  // a part of KeepMQ itself; its ID says which
+	Anonymous               // a client without a name, where an organisation lets it in; it has no ID
 )
 
-var kindNames = [...]string{"any", "device", "gateway", "application", "user", "person", "system"}
+var kindNames = [...]string{"any", "device", "gateway", "application", "user", "person", "system", "anonymous"}
 
 func (k Kind) String() string {
 	if int(k) < len(kindNames) {

@@ -39,7 +39,10 @@ type Config struct {
 	// TLS returns the server's certificates and, in ClientCAs, the authorities
 	// of client certificates. Required. The broker sets the rest itself.
 	TLS func() *tls.Config
-	Log *slog.Logger // nil: no log
+	// Guard looks at messages on topics that a grant says are guarded. nil: such
+	// messages are refused.
+	Guard Guard
+	Log   *slog.Logger // nil: no log
 
 	Limits           quota.Limits  // of clients, types and organisations; quota.Defaults()
 	LimitLog         *quota.Log    // nil: nobody looks who reached a limit

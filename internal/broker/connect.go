@@ -211,6 +211,11 @@ func (c *conn) takeWill(grant *auth.Grant, limits *quota.Limits, p *mqtt.Connect
 		Delay: time.Duration(w.Delay) * time.Second,
 		Ref:   grant.Ref(),
 	}
+	if grant.Guarded(name) {
+		if err := c.b.check(c.ctx, &c.will.Message); err != nil {
+			return err
+		}
+	}
 	if min(c.will.Delay, c.expiry) > 0 {
 		return c.b.mayLeave(c.will, limits)
 	}

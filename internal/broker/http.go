@@ -227,8 +227,13 @@ func (b *Broker) postAs(w http.ResponseWriter, r *http.Request, grant *auth.Gran
 	b.metrics.in[1].Add(1)
 	from := grant.Principal()
 	m := &engine.Message{Org: from.Org, Topic: n, Payload: body, QoS: 1, From: from}
+	handed, err := b.admit(r.Context(), grant, m)
+	if err != nil {
+		return err
+	}
 	done := make(chan error, 1)
 	b.cfg.Engine.Publish(r.Context(), m, func(err error) { done <- err })
+	handed()
 	select {
 	case err := <-done:
 		return err

@@ -14,8 +14,9 @@ import (
 
 // A named is what a topic name of the client stands for under one grant.
 type named struct {
-	name topic.Name
-	err  error // it may not publish there
+	name    topic.Name
+	err     error // it may not publish there
+	guarded bool  // each message is looked at too
 }
 
 // The bounds of the names that a connection remembers.
@@ -61,7 +62,8 @@ func (c *conn) publish(h mqtt.Header, body []byte) error {
 		r.done(nil) // [MQTT-4.3.3-10]
 		return nil
 	}
-	if err := c.message(grant, p, h.Size()); err != nil {
+	handed, err := c.message(grant, p, h.Size())
+	if err != nil {
 		r.done(err)
 		return nil
 	}
@@ -73,13 +75,15 @@ func (c *conn) publish(h mqtt.Header, body []byte) error {
 	// Commit point: r.done(nil) means that the message survives a crash.
 	c.sess.Publish(c.ctx, &c.work.message, id, r.done)
 	c.turn.Unlock()
+	handed()
 	return nil
 }
 
 // publishAtMostOnce passes on a message that nobody is to acknowledge. MQTT 5 has
 // no word for its refusal. Before, silence would be a lie: the connection ends.
 func (c *conn) publishAtMostOnce(grant *auth.Grant, p *mqtt.Publish, size int) error {
-	if err := c.message(grant, p, size); err != nil {
+	handed, err := c.message(grant, p, size)
+	if err != nil {
 		c.messageLost(err)
 		if c.version < mqtt.V5 {
 			return err
@@ -89,6 +93,7 @@ func (c *conn) publishAtMostOnce(grant *auth.Grant, p *mqtt.Publish, size int) e
 	if c.passed == nil {
 		c.passed = c.passedOn
 	}
+	defer handed()
 	if int(c.replies.flying.Add(1)) > c.quota {
 		if err := c.flyers(c.quota, c.ctx.Done()); err != nil {
 			return err
@@ -170,39 +175,53 @@ func (c *conn) accept(p *mqtt.Publish) (r *reply, again bool, err error) {
 }
 
 // message turns a PUBLISH that is allowed into a message of the organisation, in
-// work.
-func (c *conn) message(grant *auth.Grant, p *mqtt.Publish, size int) error {
+// work. handed is to be called when the engine has been given it.
+func (c *conn) message(grant *auth.Grant, p *mqtt.Publish, size int) (handed func(), err error) {
 	limits := c.limits.Load()
 	n := c.resolve(grant, limits, p.Topic)
+	c.compose(&n, p)
+	if n.err == nil && n.guarded {
+		c.block()
+		n.err = c.b.check(c.ctx, &c.work.message)
+	}
 	if n.err != nil {
 		if err := c.slow(1, size); err != nil {
-			return err
+			return nil, err
 		}
-		return n.err
+		return nil, n.err
 	}
 	if most := limits.Get(quota.ClientPayload); int64(len(p.Payload)) > most {
-		return quota.Exceeded(quota.ClientPayload, most)
+		return nil, quota.Exceeded(quota.ClientPayload, most)
 	}
 	if err := c.charge(limits, size); err != nil {
-		return err
+		return nil, err
 	}
 	if now := c.grant.Load(); now != grant { // it may have been slowed down for seconds
 		if n = c.resolve(now, c.limits.Load(), p.Topic); n.err != nil {
-			return n.err
+			return nil, n.err
 		}
 		if p.Retain && !now.Retain() {
-			return errs.E(errs.Denied, "retain is not available to this client")
+			return nil, errs.E(errs.Denied, "retain is not available to this client")
 		}
+		grant = now
+		c.compose(&n, p)
 	}
-	m := &c.work.message
-	*m = engine.Message{
+	if s, ok := p.Expiry.Get(); ok {
+		c.work.message.Expires = time.Now().Add(time.Duration(s) * time.Second)
+	}
+	if !n.guarded {
+		return nothing, nil
+	}
+	c.block()
+	return c.b.admit(c.ctx, grant, &c.work.message)
+}
+
+// compose makes the message in work.
+func (c *conn) compose(n *named, p *mqtt.Publish) {
+	c.work.message = engine.Message{
 		Org: c.id.Owner.Org, Topic: n.name, Payload: p.Payload, Properties: p.Carried,
 		QoS: p.QoS, Retain: p.Retain, From: c.id.Owner,
 	}
-	if s, ok := p.Expiry.Get(); ok {
-		m.Expires = time.Now().Add(time.Duration(s) * time.Second)
-	}
-	return nil
 }
 
 // resolve returns the organisation's name for a topic name of the client, and
@@ -217,7 +236,9 @@ func (c *conn) resolve(grant *auth.Grant, limits *quota.Limits, name []byte) nam
 	}
 	var n named
 	s := string(name)
-	n.name, n.err = publishName(grant, limits, s)
+	if n.name, n.err = publishName(grant, limits, s); n.err == nil {
+		n.guarded = grant.Guarded(n.name)
+	}
 	if len(s) <= maxName {
 		c.names[s] = n
 	}

@@ -121,13 +121,16 @@ func (c *conn) lastWords(ctx context.Context) {
 // it should be tried again; one that goes beyond a limit should not.
 func (b *Broker) publishWillOnce(ctx context.Context, w *engine.Will) bool {
 	log := b.log.With("org", w.Message.Org, "session", w.Session.Client, "topic", topic.Clip(w.Message.Topic.String()))
+	m, handed := w.Message, nothing
 	seen := b.changes.Load()
 	grant, err := b.cfg.Verifier.Renew(ctx, w.Ref)
 	if err == nil {
 		// After a start nobody of the organisation may have been here yet.
 		tenant, _ := b.tenantOf(grant.Principal())
 		b.limitOrg(tenant, grant.OrgLimits(b.cfg.Limits), seen)
-		err = allowWill(grant, w)
+		if err = allowWill(grant, w); err == nil {
+			handed, err = b.admit(ctx, grant, &m)
+		}
 	}
 	if err != nil {
 		// In doubt, no. A check that could not be made may be made later.
@@ -135,12 +138,12 @@ func (b *Broker) publishWillOnce(ctx context.Context, w *engine.Will) bool {
 		code := errs.CodeOf(err)
 		return code != errs.Unavailable && code != errs.Internal
 	}
-	m := w.Message
 	if !m.Expires.IsZero() {
 		m.Expires = time.Now().Add(m.Expires.Sub(time.Unix(0, 0)))
 	}
 	done := make(chan error, 1)
 	b.cfg.Engine.Publish(ctx, &m, func(err error) { done <- err })
+	handed()
 	select {
 	case err = <-done:
 	case <-ctx.Done():

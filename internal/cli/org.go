@@ -10,19 +10,34 @@ import (
 
 func orgCommand(e *env) *cobra.Command {
 	return group("org", "Organisations: who owns devices, and never sees another's",
-		orgCreate(e), orgList(e), orgShow(e), orgRename(e), orgDisable(e, true), orgDisable(e, false), orgDelete(e), orgUse(e), orgRules(e))
+		orgCreate(e), orgList(e), orgShow(e), orgRename(e), orgDisable(e, true), orgDisable(e, false), orgDelete(e), orgUse(e), orgRules(e), orgHome(e))
 }
 
 type organisation struct {
-	ID       string    `json:"id"`
-	Name     string    `json:"name"`
-	Profile  string    `json:"profile"`
-	Disabled bool      `json:"disabled"`
-	Created  time.Time `json:"created"`
+	ID       string       `json:"id"`
+	Name     string       `json:"name"`
+	Profile  string       `json:"profile"`
+	Disabled bool         `json:"disabled"`
+	Created  time.Time    `json:"created"`
+	Home     *homeOptions `json:"home"`
 }
 
 func (e *env) printOrg(o organisation) error {
-	return e.facts("Organisation", o.ID, "Name", o.Name, "Profile", o.Profile, "State", state(o.Disabled), "Created", day(o.Created))
+	var anonymous, topics string // left out where they are empty
+	if o.Home != nil {
+		anonymous, topics = "refused", "version 1"
+		if o.Home.Anonymous {
+			anonymous = "may watch"
+		}
+		if o.Home.V0 {
+			topics = "versions 1 and 0"
+		}
+		if o.Home.Prefix {
+			topics += ", below " + o.ID + "/"
+		}
+	}
+	return e.facts("Organisation", o.ID, "Name", o.Name, "Profile", o.Profile, "State", state(o.Disabled), "Created", day(o.Created),
+		"Topics", topics, "Anonymous clients", anonymous)
 }
 
 // namedOrg returns the server and the path of the organisation in args, or of

@@ -9,8 +9,8 @@ import (
 )
 
 func userCommand(e *env) *cobra.Command {
-	return group("user", "Plain MQTT users, of organisations with the profile plain",
-		userCreate(e), userList(e), userShow(e), userDisable(e, true), userDisable(e, false), userRules(e), userClients(e), userRotate(e), userDelete(e))
+	return group("user", "MQTT users, of organisations with the profile plain or home",
+		userCreate(e), userList(e), userShow(e), userDisable(e, true), userDisable(e, false), userRules(e), userClients(e), userRole(e), userRotate(e), userDelete(e))
 }
 
 type mqttUser struct {
@@ -19,19 +19,20 @@ type mqttUser struct {
 	Disabled bool      `json:"disabled"`
 	Created  time.Time `json:"created"`
 	Password string    `json:"password"`
+	Role     string    `json:"role"`
 	Rules    []rule    `json:"rules"`
 	Clients  []string  `json:"clients"`
 }
 
 func (e *env) printUser(x mqttUser) error {
 	return e.facts("User", x.Name, "User name", x.Username, "State", state(x.Disabled), "Created", day(x.Created),
-		"Rules", strings.Join(ruleLines(x.Rules), "; "),
+		"Role", x.Role, "Rules", strings.Join(ruleLines(x.Rules), "; "),
 		"Client ids", strings.Join(x.Clients, " "), "Password", x.Password)
 }
 
 func userShow(e *env) *cobra.Command {
 	return &cobra.Command{
-		Use: "show NAME", Short: "Show a plain MQTT user", Args: args(1, 1),
+		Use: "show NAME", Short: "Show an MQTT user", Args: args(1, 1),
 		RunE: func(c *cobra.Command, a []string) error {
 			r, org, err := e.inOrg(c.Context())
 			if err != nil {

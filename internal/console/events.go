@@ -81,8 +81,13 @@ func (s *server) events(w http.ResponseWriter, r *http.Request, actor registry.A
 // subscribe claims a session of the console's own for f.
 func (s *server) subscribe(ctx context.Context, org registry.Org, f *feed) (closeSession func(), err error) {
 	pattern := "iot-2/type/+/id/+/evt/+/fmt/+"
-	if org.Profile == "plain" {
+	switch org.Profile {
+	case registry.ProfilePlain:
 		pattern = "#"
+	case registry.ProfileHome:
+		if pattern = "current/#"; org.Home.Prefix {
+			pattern = string(org.ID) + "/" + pattern
+		}
 	}
 	filter, err := topic.ParseFilter(pattern)
 	if err != nil {

@@ -30,6 +30,7 @@ import (
 	"github.com/keepmq/keepmq/internal/door"
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/engine/embedded"
+	"github.com/keepmq/keepmq/internal/home"
 	"github.com/keepmq/keepmq/internal/keyring"
 	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/registry"
@@ -53,6 +54,7 @@ type Node struct {
 	registry *registry.Registry
 	engine   *embedded.Engine
 	broker   *broker.Broker
+	homes    *home.Keeper
 	limitLog *quota.Log
 	https    *http.Server
 
@@ -163,10 +165,12 @@ func (n *Node) sealer(ctx context.Context, org auth.OrgID) (embedded.Sealer, err
 // openFaces builds what clients and people talk to.
 func (n *Node) openFaces(version string) (err error) {
 	m := n.config.MQTT
+	n.homes = home.New(home.Config{Engine: n.engine, Log: n.log, Orgs: n.registry.Homes})
 	n.broker, err = broker.New(broker.Config{
 		Verifier:         n.registry,
 		Engine:           n.engine,
 		TLS:              func() *tls.Config { return n.tlsConfig(&n.mqttTickets) },
+		Guard:            n.homes,
 		Log:              n.log,
 		Limits:           n.config.Limits,
 		LimitLog:         n.limitLog,
@@ -256,6 +260,7 @@ func (n *Node) Run(ctx context.Context) error {
 		return nil
 	})
 	part("certificate", func() error { n.keepCertificate(ctx); return nil })
+	part("janitor", func() error { n.homes.Run(ctx); return nil })
 	part("memory", func() error { giveBack(ctx); return nil })
 	if n.config.Edge.Enabled {
 		part("edge", func() error { n.keepEdge(ctx); return nil })

@@ -18,6 +18,7 @@ import (
 const (
 	IoT2  = "iot-2" // devices, gateways and applications with the topics of the Watson IoT Platform
 	Plain = "plain" // users with rules of their own and topics of their choice
+	Home  = "home"  // users with a role, and the topics of Hemtjänst
 )
 
 // An Identity is an authenticated client, and what its rights follow from.
@@ -27,6 +28,8 @@ type Identity struct {
 	Patterns []auth.Rule // of every user in a plain organisation, with templates
 	Rules    []auth.Rule // of this user, with templates
 	Clients  []string    // of this user: the client identifiers that %c may stand for
+	Role     string      // of a user in a home organisation
+	Home     HomeOptions // of a home organisation
 
 	OrgLimits, TypeLimits quota.Limits // what is set for the organisation and the device type
 }
@@ -41,6 +44,8 @@ func Grant(profile string, id Identity) (*auth.Grant, error) {
 		err = iot2(&spec, id)
 	case Plain:
 		err = plain(&spec, id)
+	case Home:
+		err = home(&spec, id)
 	default:
 		err = errs.E(errs.Denied, "the organisation has an unknown profile")
 	}
@@ -50,22 +55,43 @@ func Grant(profile string, id Identity) (*auth.Grant, error) {
 	return auth.NewGrant(spec), nil
 }
 
-// A builder collects rules that allow.
+// A builder collects rules.
 type builder struct {
-	rules []auth.Rule
-	err   error // the first one
+	prefix  string // of every filter
+	rules   []auth.Rule
+	guarded []topic.Filter
+	err     error // the first one
+}
+
+func (b *builder) parse(filter string) (topic.Filter, bool) {
+	f, err := topic.ParseFilter(b.prefix + filter)
+	if err != nil && b.err == nil {
+		b.err = err
+	}
+	return f, err == nil
 }
 
 // allow lets the client do the actions on the topics that filter matches.
-func (b *builder) allow(filter string, actions ...auth.Action) {
-	f, err := topic.ParseFilter(filter)
-	if err != nil {
-		if b.err == nil {
-			b.err = err
-		}
+func (b *builder) allow(filter string, actions ...auth.Action) { b.add(filter, false, actions) }
+
+// deny takes out again what an earlier rule allows.
+func (b *builder) deny(filter string, actions ...auth.Action) { b.add(filter, true, actions) }
+
+func (b *builder) add(filter string, deny bool, actions []auth.Action) {
+	f, ok := b.parse(filter)
+	if !ok {
 		return
 	}
 	for _, a := range actions {
-		b.rules = append(b.rules, auth.Rule{Action: a, Filter: f})
+		b.rules = append(b.rules, auth.Rule{Action: a, Filter: f, Deny: deny})
+	}
+}
+
+// guard has the messages on topics that filters match looked at.
+func (b *builder) guard(filters ...string) {
+	for _, s := range filters {
+		if f, ok := b.parse(s); ok {
+			b.guarded = append(b.guarded, f)
+		}
 	}
 }

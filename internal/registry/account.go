@@ -24,6 +24,8 @@ type account struct {
 	patterns  []auth.Rule // of every user of the organisation
 	rules     []auth.Rule // of a user
 	clients   []string    // of a user: its client identifiers
+	role      string      // of a user of a home
+	home      HomeOptions // of its organisation
 }
 
 // errNobody says that there is no such account.
@@ -67,11 +69,12 @@ func (r *Registry) account(ctx context.Context, p auth.Principal, accept func(*a
 }
 
 const (
-	deviceAccount = `SELECT d.uid, d.class, d.disabled OR o.disabled, o.profile, d.token_hash, d.scram, d.token_version, '', ''
+	deviceAccount = `SELECT d.uid, d.class, d.disabled OR o.disabled, o.profile, d.token_hash, d.scram, d.token_version, '', '', '', FALSE, FALSE, FALSE
 		FROM device d JOIN org o ON o.id = d.org WHERE d.org = $1 AND d.type = $2 AND d.id = $3`
-	applicationAccount = `SELECT a.uid, '', a.disabled OR o.disabled, o.profile, a.token_hash, a.scram, a.token_version, '', ''
+	applicationAccount = `SELECT a.uid, '', a.disabled OR o.disabled, o.profile, a.token_hash, a.scram, a.token_version, '', '', '', FALSE, FALSE, FALSE
 		FROM application a JOIN org o ON o.id = a.org WHERE a.org = $1 AND a.key = $2`
-	userAccount = `SELECT u.uid, '', u.disabled OR o.disabled, o.profile, u.token_hash, u.scram, u.token_version, u.rules, o.rules
+	userAccount = `SELECT u.uid, '', u.disabled OR o.disabled, o.profile, u.token_hash, u.scram, u.token_version, u.rules, o.rules,
+		u.role, o.home_anonymous, o.home_prefix, o.home_v0
 		FROM mqtt_user u JOIN org o ON o.id = u.org WHERE u.org = $1 AND u.name = $2`
 )
 
@@ -90,7 +93,8 @@ func readAccount(ctx context.Context, tx *store.Tx, p auth.Principal) (*account,
 	}
 	a := &account{principal: p}
 	var class, rules, patterns string
-	err := row.Scan(&a.uid, &class, &a.disabled, &a.profile, &a.hash, &a.scram, &a.version, &rules, &patterns)
+	err := row.Scan(&a.uid, &class, &a.disabled, &a.profile, &a.hash, &a.scram, &a.version, &rules, &patterns,
+		&a.role, &a.home.Anonymous, &a.home.Prefix, &a.home.V0)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil, errNobody

@@ -53,6 +53,9 @@ func claimOf(c auth.Credentials) (claim, error) {
 	if !c.HasUsername {
 		c.Username = ""
 	}
+	if org, ok := nameless(c); ok {
+		return claim{principal: auth.Principal{Org: org, Kind: auth.Anonymous}, client: c.ClientID}, nil
+	}
 	cl := claim{client: c.ClientID, hasToken: c.HasPassword, token: c.Password, cert: c.Certificate}
 	if org, name, ok := strings.Cut(c.Username, "/"); ok {
 		return claimUser(cl, org, name)
@@ -77,6 +80,26 @@ func claimOf(c auth.Credentials) (claim, error) {
 	default:
 		return cl, errClientID
 	}
+}
+
+// nameless reads the claim of a client that gives no name: nothing but the
+// organisation, as the user name "org/" or in the server name.
+func nameless(c auth.Credentials) (auth.OrgID, bool) {
+	if c.HasPassword || c.Certificate != nil {
+		return "", false
+	}
+	if !c.HasUsername {
+		if _, err := profile.ParseClientID(c.ClientID); err == nil {
+			return "", false // it says who it is, and lacks the proof
+		}
+		return orgOfServerName(c.ServerName)
+	}
+	s, ok := strings.CutSuffix(c.Username, "/")
+	if !ok {
+		return "", false
+	}
+	org, err := auth.ParseOrgID(s)
+	return org, err == nil
 }
 
 // claimUser reads the claim of a plain user. Its client id is its own affair.

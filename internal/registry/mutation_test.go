@@ -20,7 +20,7 @@ type mutation struct {
 // mutations returns every change there is, in an order in which each finds what
 // it needs: organisation iot has type "t", gateway "g:g" and device "t:d".
 func mutations(w *world, iot, plain auth.OrgID, key string) []mutation {
-	return slices.Concat(orgMutations(w, iot, plain), deviceMutations(w, iot), otherMutations(w, iot, plain, key), issuerMutations(w, iot))
+	return slices.Concat(orgMutations(w, iot, plain), deviceMutations(w, iot), otherMutations(w, iot, plain, key), issuerMutations(w, iot), homeMutations(w))
 }
 
 func issuerMutations(w *world, org auth.OrgID) []mutation {
@@ -36,6 +36,28 @@ func issuerMutations(w *world, org auth.OrgID) []mutation {
 			return err
 		}},
 		{"issuer.delete", false, func(ctx context.Context, a Actor) error { return w.DeleteIssuer(ctx, a, org, "idp") }},
+	}
+}
+
+func homeMutations(w *world) []mutation {
+	const house auth.OrgID = "house1"
+	yes := true
+	return []mutation{
+		{"org.create", true, func(ctx context.Context, a Actor) error {
+			_, err := w.CreateOrg(ctx, a, Org{ID: house, Profile: ProfileHome})
+			return err
+		}},
+		{"org.home", true, func(ctx context.Context, a Actor) error {
+			_, err := w.SetHome(ctx, a, house, HomeChange{Anonymous: &yes})
+			return err
+		}},
+		{"user.create", true, func(ctx context.Context, a Actor) error {
+			_, _, err := w.CreateUser(ctx, a, User{Org: house, Name: "ann", Role: "actor"})
+			return err
+		}},
+		{"user.role", true, func(ctx context.Context, a Actor) error {
+			return w.SetUserRole(ctx, a, house, "ann", "bridge")
+		}},
 	}
 }
 
@@ -218,6 +240,10 @@ func TestRefusalsNameTheMistake(t *testing.T) {
 	org := func(o Org) error { _, err := w.CreateOrg(ctx, w.admin, o); return err }
 	typ := func(d DeviceType) error { d.Org = iot; _, err := w.CreateDeviceType(ctx, w.admin, d); return err }
 	check(t, user(User{Org: plain, Name: "ann", Clients: []string{"ann", "phone"}}))
+	house := w.newOrg(t, ProfileHome)
+	check(t, user(User{Org: house, Name: "ann", Role: "actor"}))
+	home := func(o HomeOptions, profile string) error { return org(Org{Profile: profile, Home: o}) }
+	change := func(id auth.OrgID) error { _, err := w.SetHome(ctx, w.admin, id, HomeChange{}); return err }
 	check(t, w.DeleteOrg(ctx, w.admin, w.newOrgID(t, "gone01")))
 	for name, tc := range map[string]struct {
 		err  error
@@ -258,6 +284,23 @@ func TestRefusalsNameTheMistake(t *testing.T) {
 		"org rules in iot-2":  {w.SetOrgRules(ctx, w.admin, iot, nil), errs.Invalid},
 		"org rules unknown":   {w.SetOrgRules(ctx, w.admin, "nope00", nil), errs.NotFound},
 		"clients unknown":     {w.SetUserClients(ctx, w.admin, plain, "nope", nil), errs.NotFound},
+		"role missing":        {user(User{Org: house, Name: "bob"}), errs.Invalid},
+		"role of nobody":      {user(User{Org: house, Name: "bob", Role: "owner"}), errs.Invalid},
+		"role in plain":       {user(User{Org: plain, Name: "bob", Role: "actor"}), errs.Invalid},
+		"role and rules":      {user(User{Org: house, Name: "bob", Role: "actor", Rules: everything()}), errs.Invalid},
+		"role and clients":    {user(User{Org: house, Name: "bob", Role: "actor", Clients: []string{"x"}}), errs.Invalid},
+		"name of a topic":     {user(User{Org: house, Name: "desired", Role: "provider"}), errs.Invalid},
+		"rules in a home":     {w.SetUserRules(ctx, w.admin, house, "ann", everything()), errs.Invalid},
+		"clients in a home":   {w.SetUserClients(ctx, w.admin, house, "ann", []string{"x"}), errs.Invalid},
+		"rules of a home":     {w.SetOrgRules(ctx, w.admin, house, everything()), errs.Invalid},
+		"another role":        {w.SetUserRole(ctx, w.admin, house, "ann", "king"), errs.Invalid},
+		"role of plain user":  {w.SetUserRole(ctx, w.admin, plain, "ann", "actor"), errs.Invalid},
+		"role unknown":        {w.SetUserRole(ctx, w.admin, house, "nope", "actor"), errs.NotFound},
+		"home in plain":       {home(HomeOptions{V0: true}, ProfilePlain), errs.Invalid},
+		"anonymous in iot-2":  {home(HomeOptions{Anonymous: true}, ""), errs.Invalid},
+		"prefix, anonymous":   {home(HomeOptions{Anonymous: true, Prefix: true}, ProfileHome), errs.Invalid},
+		"home change":         {change(plain), errs.Invalid},
+		"home unknown":        {change("nope00"), errs.NotFound},
 		"user unknown":        {w.DeleteUser(ctx, w.admin, plain, "nope"), errs.NotFound},
 		"key unknown":         {w.DeleteApplication(ctx, w.admin, iot, "a-nope00-0123456789"), errs.NotFound},
 	} {

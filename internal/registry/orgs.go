@@ -25,14 +25,15 @@ type Org struct {
 	Name     string     // for people; the id when empty
 	Profile  string     // ProfileIoT2 when empty; never changes
 	Disabled bool       // nobody of it may connect
+	Home     HomeOptions
 	Created  time.Time
 }
 
-const orgColumns = `id, name, profile, disabled, created_at`
+const orgColumns = `id, name, profile, disabled, created_at, home_anonymous, home_prefix, home_v0`
 
 func (o *Org) scan(row scanner) error {
 	var created int64
-	err := row.Scan(&o.ID, &o.Name, &o.Profile, &o.Disabled, &created)
+	err := row.Scan(&o.ID, &o.Name, &o.Profile, &o.Disabled, &created, &o.Home.Anonymous, &o.Home.Prefix, &o.Home.V0)
 	o.Created = fromMicros(created)
 	return err
 }
@@ -44,9 +45,12 @@ func (o Org) check() error {
 		bad.add(err)
 	}
 	bad.add(checkText("name", o.Name, 100))
-	if o.Profile != "" && o.Profile != ProfileIoT2 && o.Profile != ProfilePlain {
-		bad.add(errs.E(errs.Invalid, "profile must be %q or %q, is %q", ProfileIoT2, ProfilePlain, o.Profile))
+	switch o.Profile {
+	case "", ProfileIoT2, ProfilePlain, ProfileHome:
+	default:
+		bad.add(errs.E(errs.Invalid, "profile must be %q, %q or %q, is %q", ProfileIoT2, ProfilePlain, ProfileHome, o.Profile))
 	}
+	bad.add(o.checkHome())
 	return bad.err()
 }
 
@@ -62,12 +66,21 @@ func (r *Registry) CreateOrg(ctx context.Context, a Actor, o Org) (Org, error) {
 	o = r.completeOrg(o)
 	err := r.change(ctx, a, func(tx *store.Tx) (effect, error) {
 		return effect{org: o.ID, action: "org.create", target: string(o.ID),
-			detail: map[string]any{"name": o.Name, "profile": o.Profile}}, r.insertOrg(ctx, tx, o)
+			detail: o.detail()}, r.insertOrg(ctx, tx, o)
 	})
 	if err != nil {
 		return Org{}, err
 	}
 	return o, nil
+}
+
+// detail describes a new organisation for the audit record.
+func (o Org) detail() map[string]any {
+	d := map[string]any{"name": o.Name, "profile": o.Profile}
+	if o.Profile == ProfileHome {
+		d["anonymous"], d["prefix"], d["v0"] = o.Home.Anonymous, o.Home.Prefix, o.Home.V0
+	}
+	return d
 }
 
 // completeOrg fills in what the caller left out.
@@ -94,8 +107,10 @@ func (r *Registry) insertOrg(ctx context.Context, tx *store.Tx, o Org) error {
 	if !errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("look for retired organisation: %w", err)
 	}
-	const q = `INSERT INTO org (id, name, profile, disabled, created_at) VALUES ($1, $2, $3, $4, $5)`
-	if _, err := tx.ExecContext(ctx, q, o.ID, o.Name, o.Profile, o.Disabled, micros(o.Created)); err != nil {
+	const q = `INSERT INTO org (id, name, profile, disabled, created_at, home_anonymous, home_prefix, home_v0)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
+	if _, err := tx.ExecContext(ctx, q, o.ID, o.Name, o.Profile, o.Disabled, micros(o.Created),
+		o.Home.Anonymous, o.Home.Prefix, o.Home.V0); err != nil {
 		if store.IsUnique(err) {
 			return errs.E(errs.Conflict, "organisation %q exists; choose another id", string(o.ID))
 		}

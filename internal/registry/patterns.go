@@ -146,6 +146,9 @@ func (r *Registry) SetUserClients(ctx context.Context, a Actor, org auth.OrgID, 
 		if err != nil {
 			return effect{}, err
 		}
+		if u.Role != "" {
+			return effect{}, errs.E(errs.Invalid, "user %q has a role, and no client ids", name)
+		}
 		e := effect{org: org, action: "user.clients", target: name, affected: []auth.Principal{u.Principal()},
 			detail: map[string]any{"before": strings.Join(u.Clients, " "), "clients": strings.Join(clients, " ")}}
 		return e, replaceClients(ctx, tx, org, name, clients)

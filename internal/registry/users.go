@@ -14,16 +14,17 @@ import (
 	"github.com/keepmq/keepmq/internal/topic"
 )
 
-// A User is a plain MQTT user of an organisation with the plain profile. It
-// connects as "org/name" with its password and any client id.
+// A User is an MQTT user of an organisation with the plain or the home profile.
+// It connects as "org/name" with its password and any client id.
 type User struct {
 	Org      auth.OrgID
 	Name     string
 	Disabled bool
 	Created  time.Time
+	Role     string // in a home: "actor", "provider" or "bridge"
 	Rules    []Rule // after those of the organisation; the last rule that matches decides
 	// Clients are the client identifiers that %c may stand for, of which each
-	// belongs to one user at most; nil at creation: the user's name.
+	// belongs to one user at most; nil at creation: the user's name, but in a home.
 	Clients []string
 }
 
@@ -94,12 +95,12 @@ func (u User) Principal() auth.Principal {
 	return auth.Principal{Org: u.Org, Kind: auth.User, ID: u.Name}
 }
 
-const userColumns = `org, name, disabled, rules, created_at`
+const userColumns = `org, name, disabled, role, rules, created_at`
 
 func (u *User) scan(row scanner) error {
 	var created int64
 	var rules string
-	if err := row.Scan(&u.Org, &u.Name, &u.Disabled, &rules, &created); err != nil {
+	if err := row.Scan(&u.Org, &u.Name, &u.Disabled, &u.Role, &rules, &created); err != nil {
 		return err
 	}
 	u.Created = fromMicros(created)
@@ -124,9 +125,6 @@ func (r *Registry) CreateUser(ctx context.Context, a Actor, u User) (User, secre
 	bad.add(checkUserName(u.Name))
 	_, err := parseRules(u.Rules)
 	bad.add(err)
-	if u.Clients == nil {
-		u.Clients = []string{u.Name}
-	}
 	bad.add(checkClients(u.Clients))
 	if err := bad.err(); err != nil {
 		return User{}, secret.String{}, err
@@ -141,7 +139,7 @@ func (r *Registry) CreateUser(ctx context.Context, a Actor, u User) (User, secre
 		made = u
 		err := r.insertUser(ctx, tx, &made, f)
 		return effect{org: u.Org, action: "user.create", target: u.Name, affected: []auth.Principal{u.Principal()},
-			detail: map[string]any{"rules": describe(made.Rules), "clients": strings.Join(made.Clients, " ")}}, err
+			detail: map[string]any{"rules": describe(made.Rules), "clients": strings.Join(made.Clients, " "), "role": made.Role}}, err
 	})
 	if err != nil {
 		return User{}, secret.String{}, err
@@ -159,12 +157,8 @@ func (o Org) hasUsers() error {
 }
 
 func (r *Registry) insertUser(ctx context.Context, tx *store.Tx, u *User, f fresh) error {
-	patterns, err := readOrgRules(ctx, tx, u.Org)
-	if err != nil {
+	if err := u.settle(ctx, tx); err != nil {
 		return err
-	}
-	if len(u.Rules)+len(patterns) == 0 {
-		u.Rules = everything()
 	}
 	rules, err := json.Marshal(u.Rules)
 	if err != nil {
@@ -174,9 +168,9 @@ func (r *Registry) insertUser(ctx context.Context, tx *store.Tx, u *User, f fres
 	if err != nil {
 		return err
 	}
-	const q = `INSERT INTO mqtt_user (org, name, uid, token_hash, token_version, rules, created_at, scram)
-		VALUES ($1, $2, $3, $4, 1, $5, $6, $7)`
-	_, err = tx.ExecContext(ctx, q, u.Org, u.Name, uid, hashToken(r.ring, u.Principal(), f.token), string(rules), micros(u.Created), f.scram)
+	const q = `INSERT INTO mqtt_user (org, name, uid, token_hash, token_version, rules, created_at, scram, role)
+		VALUES ($1, $2, $3, $4, 1, $5, $6, $7, $8)`
+	_, err = tx.ExecContext(ctx, q, u.Org, u.Name, uid, hashToken(r.ring, u.Principal(), f.token), string(rules), micros(u.Created), f.scram, u.Role)
 	if store.IsUnique(err) {
 		return errs.E(errs.Conflict, "user %q exists", u.Name)
 	}
@@ -267,6 +261,9 @@ func (r *Registry) SetUserRules(ctx context.Context, a Actor, org auth.OrgID, na
 		u, err := readUser(ctx, tx, org, name)
 		if err != nil {
 			return effect{}, err
+		}
+		if u.Role != "" {
+			return effect{}, errs.E(errs.Invalid, "user %q has a role, and no rules", name)
 		}
 		e := effect{org: org, action: "user.rules", target: name, affected: []auth.Principal{u.Principal()},
 			detail: map[string]any{"before": describe(u.Rules), "rules": describe(rules)}}

@@ -37,7 +37,7 @@ var (
 // refusals are the reasons that are answers. Any other error is a check that
 // could not be made.
 var refusals = []error{errNobody, errWrong, errDisabled, errEnded, errCertificateBad, errNotAdministrator,
-	errCredentialChanged, errOtherName, errNoSession, errRefused, errNoSCRAM, errToken}
+	errCredentialChanged, errNotAnonymous, errOtherName, errNoSession, errRefused, errNoSCRAM, errToken}
 
 // refuse turns the reason why p is not let in into the answer, and logs it.
 func (r *Registry) refuse(ctx context.Context, p auth.Principal, reason error) error {
@@ -71,8 +71,11 @@ func (r *Registry) Verify(ctx context.Context, c auth.Credentials) (*auth.Grant,
 }
 
 func (r *Registry) verify(ctx context.Context, cl claim) (*auth.Grant, error) {
-	if cl.principal.Kind == auth.Person {
+	switch cl.principal.Kind {
+	case auth.Person:
 		return r.verifyPerson(ctx, cl)
+	case auth.Anonymous:
+		return r.anonymous(ctx, cl.principal, cl.client)
 	}
 	return r.admit(ctx, cl, proof{
 		accept:     func(a *account) bool { return checkToken(r.ring, cl.principal, a.hash, cl.token) },
@@ -127,7 +130,8 @@ func (r *Registry) grant(ctx context.Context, a *account, ref auth.Ref) (*auth.G
 		return nil, errEnded
 	}
 	ref.UID = a.uid
-	id := profile.Identity{Ref: ref, Attached: a.attached, Patterns: a.patterns, Rules: a.rules, Clients: a.clients}
+	id := profile.Identity{Ref: ref, Attached: a.attached, Patterns: a.patterns, Rules: a.rules, Clients: a.clients,
+		Role: a.role, Home: a.home}
 	var err error
 	if id.OrgLimits, id.TypeLimits, err = r.limitsOf(ctx, a.principal); err != nil {
 		return nil, err
@@ -194,7 +198,7 @@ func (r *Registry) personGrant(ctx context.Context, org auth.OrgID, client strin
 		if err != nil {
 			return nobody(err)
 		}
-		a = &account{principal: auth.Principal{Org: org, Kind: auth.Person, ID: p.ID}, profile: o.Profile, disabled: o.Disabled}
+		a = &account{principal: auth.Principal{Org: org, Kind: auth.Person, ID: p.ID}, profile: o.Profile, disabled: o.Disabled, home: o.Home}
 		expires, session = s.Expires, s.ID
 		return nil
 	})
@@ -237,6 +241,8 @@ func (r *Registry) renew(ctx context.Context, ref auth.Ref) (*auth.Grant, error)
 		return nil, r.exists(ctx, ref.Principal.Org)
 	case auth.System:
 		return nil, errCredentialChanged // it has none
+	case auth.Anonymous:
+		return r.anonymous(ctx, ref.Principal, ref.Client)
 	}
 	a, err := r.account(ctx, ref.Principal, func(*account) bool { return true })
 	if err != nil {
