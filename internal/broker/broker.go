@@ -91,6 +91,7 @@ type Broker struct {
 	sessions  map[engine.SessionID]*conn
 	tenants   map[auth.OrgID]*tenant
 	wills     map[engine.SessionID]*delayedWill
+	farewells chan struct{} // holds one for each polled connection that ends
 }
 
 // New returns a Broker. It does no I/O; Serve starts it.
@@ -117,6 +118,7 @@ func New(cfg Config) (*Broker, error) {
 		sessions:  map[engine.SessionID]*conn{},
 		tenants:   map[auth.OrgID]*tenant{},
 		wills:     map[engine.SessionID]*delayedWill{},
+		farewells: make(chan struct{}, maxFarewells),
 	}
 	b.watch, b.stopWatch = context.WithCancel(context.Background())
 	b.life, b.stopLife = context.WithCancel(context.Background())

@@ -71,6 +71,7 @@ type conn struct {
 	// Used by the reader only.
 	worker     *poll.Worker // nil: it has a goroutine of its own
 	in         inbuf
+	at         time.Time // see now
 	work       *scratch
 	passed     func(error) // passedOn, made with the first QoS 0 message
 	aliases    map[uint16]string
@@ -174,11 +175,21 @@ func (c *conn) next(max uint32) (mqtt.Header, []byte, error) {
 			c.heard.Store(time.Now().UnixNano())
 		}
 		got, err := c.in.fill(need)
+		c.at = time.Time{}
 		c.b.metrics.bytesIn.Add(uint64(got))
 		if err != nil {
 			return h, nil, err
 		}
 	}
+}
+
+// now is the time at which the reader looked at the clock last: once for all that
+// it got at a time, and again when it has waited. It is called by the reader only.
+func (c *conn) now() time.Time {
+	if c.at.IsZero() {
+		c.at = time.Now()
+	}
+	return c.at
 }
 
 // breathe sends what is queued, as far as acknowledgements have made room, and
@@ -336,6 +347,12 @@ const (
 // is published or scheduled, and whoever waits to take over may go on.
 func (c *conn) finish() {
 	c.wg.Wait()
+	c.settle()
+	c.close()
+}
+
+// settle is what finish does that others wait for.
+func (c *conn) settle() {
 	stopTimer(c.alive)
 	stopTimer(c.until)
 	c.noteDrops()
@@ -354,6 +371,10 @@ func (c *conn) finish() {
 	c.in.release()
 	c.b.forget(c)
 	close(c.over)
+}
+
+// close says goodbye, which a client that does not read can hold up.
+func (c *conn) close() {
 	c.nc.Close()
 	c.peer.Close()
 }

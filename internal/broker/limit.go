@@ -283,7 +283,7 @@ func (c *conn) charge(limits *quota.Limits, size int) error {
 		tolls[5] = toll{&c.group.bytes, quota.TypeByteRate, n}
 		all = tolls[:]
 	}
-	wait, by, err := take(limits, all, time.Now())
+	wait, by, err := take(limits, all, c.now())
 	if err != nil || wait == 0 {
 		return err
 	}
@@ -294,7 +294,7 @@ func (c *conn) charge(limits *quota.Limits, size int) error {
 // slow takes n requests that are no messages, of size bytes together, off what
 // the connection may send, and waits until it may.
 func (c *conn) slow(n, size int) error {
-	limits, now := c.limits.Load(), time.Now()
+	limits, now := c.limits.Load(), c.now()
 	wait, _ := c.messages.Take(int64(n), limits.Get(quota.ClientMessageRate), now, time.Hour)
 	forBytes, _ := c.bytes.Take(int64(size), limits.Get(quota.ClientByteRate), now, time.Hour)
 	by := quota.ClientMessageRate

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"syscall"
+	"time"
 
 	"github.com/keepmq/keepmq/internal/poll"
 )
@@ -66,16 +67,36 @@ func (c *conn) Ready(w *poll.Worker) bool {
 		c.in.park()
 		return true
 	}
-	w.Block()
-	c.stop(err)
-	c.finish()
-	c.b.wg.Done()
+	if w.Blocked() {
+		c.last(err)
+	} else {
+		go c.last(err) // the worker has others to serve, and would be scheduled behind all who end
+	}
 	return false
+}
+
+// maxFarewells is how many polled connections end at a time. When a network loses
+// thousands of clients at one moment, those who are still there wait for a few of
+// them and not for all. None of these waits for a client.
+const maxFarewells = 32
+
+// last ends a connection that was polled.
+func (c *conn) last(err error) {
+	c.b.farewells <- struct{}{}
+	c.stop(err)
+	<-c.b.farewells
+	c.wg.Wait() // for what the client still reads
+	c.b.farewells <- struct{}{}
+	c.settle()
+	<-c.b.farewells
+	c.close()
+	c.b.wg.Done()
 }
 
 // block is called by the reader before it waits for anything: a worker must not
 // keep others waiting.
 func (c *conn) block() {
+	c.at = time.Time{}
 	if c.worker != nil {
 		c.worker.Block()
 	}

@@ -27,7 +27,7 @@
 //	Config.MaxConnections        all open connections         newcomer takes the room of a peer that stalls, from the
 //	                                                          address that has most of them; else it is closed
 //	Config.MaxHandshakes   1024  peers inside                 newcomers wait; peers that stalled for a second make room
-//	Config.MaxTurns  2 per core  handshakes that compute      all others wait for their turn
+//	Config.MaxTurns  cores - 1   handshakes that compute      all others wait for their turn
 //	Config.ConnectTimeout  10 s  time a peer takes, in all    it is closed
 //	Config.QueueTimeout    30 s  one wait for a turn          it is closed
 //	maxHandshakeBytes    64 KiB  received before TLS is done  it is closed
@@ -74,7 +74,7 @@ import (
 type Config struct {
 	MaxConnections int           // open at one time; a million
 	MaxHandshakes  int           // peers inside, which have TLS state; 1024
-	MaxTurns       int           // handshakes that compute at one time; two for each core
+	MaxTurns       int           // handshakes that compute at one time; one less than there are processors, so that what is established finds one
 	ConnectTimeout time.Duration // how long a peer may keep us waiting until CONNECT, in all; 10 s
 	QueueTimeout   time.Duration // how long it may wait for its turn; 30 s
 	Address        Address
@@ -163,7 +163,7 @@ func New(cfg Config) *Door {
 	}
 	cfg.MaxConnections = atLeast(cfg.MaxConnections, 1_000_000)
 	cfg.MaxHandshakes = atLeast(cfg.MaxHandshakes, 1024)
-	cfg.MaxTurns = atLeast(cfg.MaxTurns, 2*runtime.GOMAXPROCS(0))
+	cfg.MaxTurns = atLeast(cfg.MaxTurns, max(1, runtime.GOMAXPROCS(0)-1))
 	cfg.ConnectTimeout = max(cmp.Or(cfg.ConnectTimeout, 10*time.Second), time.Millisecond)
 	cfg.QueueTimeout = max(cmp.Or(cfg.QueueTimeout, 30*time.Second), time.Millisecond)
 	a := &cfg.Address

@@ -170,7 +170,7 @@ func TestKnownComeFirst(t *testing.T) {
 // An address is known for a day.
 func TestKnownForADay(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		d := New(Config{})
+		d := New(Config{MaxTurns: 4})
 		c := call(t, d, "192.0.2.1", "c").must()
 		c.Welcome("c")
 		c.Close()
@@ -189,7 +189,7 @@ func TestKnownForADay(t *testing.T) {
 // Whoever authenticates costs its address nothing.
 func TestWelcomeIsFree(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		d := New(Config{QueueTimeout: time.Minute, Address: Address{Rate: 10, Burst: 5}})
+		d := New(Config{MaxTurns: 4, QueueTimeout: time.Minute, Address: Address{Rate: 10, Burst: 5}})
 		began := time.Now()
 		in := make(chan time.Duration, 25)
 		for i := range 25 {
@@ -243,7 +243,7 @@ func TestRateIsKept(t *testing.T) {
 // Connections that fail cost more and more, up to a bound.
 func TestFailureCosts(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		d := New(Config{QueueTimeout: time.Minute, Address: Address{Rate: 10, Burst: 100, FailureRate: 1}})
+		d := New(Config{MaxTurns: 4, QueueTimeout: time.Minute, Address: Address{Rate: 10, Burst: 100, FailureRate: 1}})
 		var in atomic.Int64
 		last := int64(0)
 		ended := make(chan struct{})
@@ -417,7 +417,7 @@ func TestQueueTimeoutAndBytes(t *testing.T) {
 // One address has a number of connections; one of it that stalls makes room.
 func TestAddressIsBounded(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		d := New(Config{Address: Address{MaxConnections: 5, MaxPending: 3}})
+		d := New(Config{MaxTurns: 4, Address: Address{MaxConnections: 5, MaxPending: 3}})
 		var first []*caller
 		for range 3 {
 			c := call(t, d, "2001:db8::1", "first")
@@ -456,7 +456,7 @@ func TestAddressIsBounded(t *testing.T) {
 // with most of them; for the known even if they do not.
 func TestFullMakesWay(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		d := New(Config{MaxConnections: 12, Address: Address{MaxConnections: 10, MaxPending: 10}})
+		d := New(Config{MaxTurns: 4, MaxConnections: 12, Address: Address{MaxConnections: 10, MaxPending: 10}})
 		call(t, d, "192.0.2.3", "served").must().Welcome("")
 		for i := range 11 {
 			c := call(t, d, fmt.Sprintf("192.0.2.%d", 1+i/9), "silent") // nine of one, two of another
@@ -490,7 +490,7 @@ func TestFullMakesWay(t *testing.T) {
 // Guessing is slowed down, more and more, and those who were there before are not.
 func TestGuessing(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		d := New(Config{Address: Address{FailureRate: 10, FailureBurst: 20}})
+		d := New(Config{MaxTurns: 4, Address: Address{FailureRate: 10, FailureBurst: 20}})
 		good := call(t, d, "192.0.2.1", "good").must()
 		good.Welcome("good")
 		bad := call(t, d, "192.0.2.1", "bad").must()
@@ -565,7 +565,7 @@ func TestGuessing(t *testing.T) {
 // What is remembered is bounded, and the known are remembered longest.
 func TestTableIsBounded(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		d := New(Config{})
+		d := New(Config{MaxTurns: 4})
 		c := call(t, d, "198.51.100.1", "known").must()
 		c.Welcome("")
 		c.Close()

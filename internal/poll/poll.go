@@ -76,6 +76,8 @@ type Poller struct {
 	mu    sync.Mutex // guards tasks
 	tasks []Task
 	spare []Task
+
+	leaving departures
 }
 
 // Open starts as many workers as there are processors. Where there is no epoll it
@@ -220,6 +222,7 @@ type Worker struct {
 	extra   bool // watch has started it, and it goes when another waits
 	busy    bool // it counts as active
 	blocked bool // another has taken its place
+	departs bool // it sees to departures only
 	events  events
 	next    int
 	gather  func(uintptr) bool
@@ -232,9 +235,17 @@ func (w *Worker) Block() {
 		return
 	}
 	w.blocked = true
+	if w.departs {
+		w.p.wg.Go(w.p.seeOff)
+		return
+	}
 	next := &Worker{p: w.p, leading: w.leading, extra: w.extra, busy: w.busy, events: w.events, next: w.next}
 	w.p.start(next)
 }
+
+// Blocked reports whether Block was called: another worker goes on, and the caller
+// may wait.
+func (w *Worker) Blocked() bool { return w.blocked }
 
 // handOn lets another worker wait.
 func (w *Worker) handOn() {
@@ -277,11 +288,17 @@ func (w *Worker) work() {
 		for w.next < w.events.n {
 			w.next++
 			fd, over := w.events.at(w.next - 1)
-			if c := p.conns.get(fd); c != nil {
-				if over {
-					c.over.Store(true)
-				}
+			switch c := p.conns.get(fd); {
+			case c == nil:
+			case !over:
 				c.run(w)
+			default:
+				c.over.Store(true)
+				if w.events.n < share {
+					c.run(w)
+				} else {
+					p.depart(c)
+				}
 			}
 			if w.blocked {
 				return

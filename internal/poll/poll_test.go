@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -374,5 +375,55 @@ func TestNoAllocation(t *testing.T) {
 		}
 	}); n > 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// When very many go at one moment, all of them are served, also when some of them
+// wait, and who stays is served meanwhile.
+func TestDepartures(t *testing.T) {
+	p := open(t)
+	const many, waiting = 400, 20
+	var clients []net.Conn
+	var all []*handler
+	hold := make(chan struct{})
+	for i := range many {
+		c, client := pair(t, p)
+		all = append(all, start(t, c, func(_ []byte, w *Worker) {
+			if i < waiting {
+				w.Block()
+				<-hold
+			}
+		}))
+		clients = append(clients, client)
+	}
+	c, stays := pair(t, p)
+	start(t, c, echo(c))
+	for _, client := range clients {
+		if _, err := client.Write([]byte("last words")); err != nil {
+			t.Fatal(err)
+		}
+		client.Close()
+	}
+	if err := ask(stays, "still here"); err != nil {
+		t.Error(err)
+	}
+	late := time.After(20 * time.Second)
+	gone := func(all []*handler) {
+		for i, h := range all {
+			select {
+			case err := <-h.over:
+				if err != io.EOF && !errors.Is(err, syscall.ECONNRESET) {
+					t.Errorf("connection %d ended with %v", i, err)
+				}
+			case <-late:
+				t.Fatalf("connection %d of %d was not seen off", i, len(all))
+			}
+		}
+	}
+	gone(all[waiting:]) // none of them waits for those who hold
+	close(hold)
+	gone(all[:waiting])
+	if err := ask(stays, "and still"); err != nil {
+		t.Error(err)
 	}
 }

@@ -50,6 +50,9 @@ func (b *Bucket) Return(n, rate int64) {
 
 // costOf returns the time in which n run into a bucket, in nanoseconds.
 func costOf(n, rate int64) int64 {
-	whole, rest := n/rate, n%rate
+	whole, rest := int64(0), n
+	if n >= rate { // a division takes longer than all else
+		whole, rest = n/rate, n%rate
+	}
 	return whole*int64(time.Second) + int64(float64(rest)/float64(rate)*float64(time.Second))
 }
