@@ -69,17 +69,15 @@ type conn struct {
 	until  *time.Timer                  // for the end of the credential
 
 	// Used by the reader only.
-	worker     *poll.Worker // nil: it has a goroutine of its own
-	in         inbuf
-	at         time.Time // see now
-	work       *scratch
-	passed     func(error) // passedOn, made with the first QoS 0 message
-	aliases    map[uint16]string
-	names      map[string]named // what is known of some, for the grant and under the limits
-	namesFor   *auth.Grant
-	namesUnder *quota.Limits
-	messages   quota.Bucket
-	bytes      quota.Bucket
+	worker   *poll.Worker // nil: it has a goroutine of its own
+	in       inbuf
+	at       int64 // see now; Unix nanoseconds
+	work     *scratch
+	passed   func(error) // passedOn, made with the first QoS 0 message
+	aliases  map[uint16]string
+	known    *known // nil: it has published nothing yet
+	messages quota.Bucket
+	bytes    quota.Bucket
 
 	turn sync.Mutex // a session takes one call at a time, this one at its turn; guards until and subs too
 	subs subscriptions
@@ -175,7 +173,7 @@ func (c *conn) next(max uint32) (mqtt.Header, []byte, error) {
 			c.heard.Store(time.Now().UnixNano())
 		}
 		got, err := c.in.fill(need)
-		c.at = time.Time{}
+		c.at = 0
 		c.b.metrics.bytesIn.Add(uint64(got))
 		if err != nil {
 			return h, nil, err
@@ -186,10 +184,10 @@ func (c *conn) next(max uint32) (mqtt.Header, []byte, error) {
 // now is the time at which the reader looked at the clock last: once for all that
 // it got at a time, and again when it has waited. It is called by the reader only.
 func (c *conn) now() time.Time {
-	if c.at.IsZero() {
-		c.at = time.Now()
+	if c.at == 0 {
+		c.at = time.Now().UnixNano()
 	}
-	return c.at
+	return time.Unix(0, c.at)
 }
 
 // breathe sends what is queued, as far as acknowledgements have made room, and

@@ -212,7 +212,7 @@ func TestLongTopicsAreNotRemembered(t *testing.T) {
 	c.bye()
 	<-conns["c"].over
 	<-conns["sub"].over
-	for name := range conns["c"].names {
+	for name := range conns["c"].known.names {
 		held += len(name)
 	}
 	for name := range conns["sub"].out.topics {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net"
 	"syscall"
-	"time"
 
 	"github.com/keepmq/keepmq/internal/poll"
 )
@@ -96,7 +95,7 @@ func (c *conn) last(err error) {
 // block is called by the reader before it waits for anything: a worker must not
 // keep others waiting.
 func (c *conn) block() {
-	c.at = time.Time{}
+	c.at = 0
 	if c.worker != nil {
 		c.worker.Block()
 	}

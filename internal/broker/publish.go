@@ -19,6 +19,14 @@ type named struct {
 	guarded bool  // each message is looked at too
 }
 
+// A known is what a connection knows of the names that it publishes to, for one
+// grant and under some limits.
+type known struct {
+	names  map[string]named
+	grant  *auth.Grant
+	limits *quota.Limits
+}
+
 // The bounds of the names that a connection remembers.
 const (
 	maxNames = 64
@@ -228,10 +236,12 @@ func (c *conn) compose(n *named, p *mqtt.Publish) {
 // whether it may publish there. Neither a grant nor limits ever change, so the
 // answer holds as long as they do.
 func (c *conn) resolve(grant *auth.Grant, limits *quota.Limits, name []byte) named {
-	if c.namesFor != grant || c.namesUnder != limits || len(c.names) >= maxNames {
-		c.names, c.namesFor, c.namesUnder = map[string]named{}, grant, limits
+	k := c.known
+	if k == nil || k.grant != grant || k.limits != limits || len(k.names) >= maxNames {
+		k = &known{map[string]named{}, grant, limits}
+		c.known = k
 	}
-	if n, ok := c.names[string(name)]; ok {
+	if n, ok := k.names[string(name)]; ok {
 		return n
 	}
 	var n named
@@ -240,7 +250,7 @@ func (c *conn) resolve(grant *auth.Grant, limits *quota.Limits, name []byte) nam
 		n.guarded = grant.Guarded(n.name)
 	}
 	if len(s) <= maxName {
-		c.names[s] = n
+		k.names[s] = n
 	}
 	return n
 }

@@ -217,6 +217,7 @@ func (g *Guest) Seat() {
 	if stage(g.stage.Load()) == handshaking {
 		g.stage.Store(int32(seated))
 	}
+	g.ready = nil // it takes no more turns
 	d.unlock()
 	g.Conn.SetDeadline(time.Time{})
 }
