@@ -10,13 +10,16 @@ import (
 
 // Device is a device or gateway as the API shows it.
 type Device struct {
-	Type     string    `json:"type"`
-	ID       string    `json:"id"`
-	Class    string    `json:"class" enum:"Device,Gateway"`
-	ClientID string    `json:"client_id" doc:"The MQTT client identifier with which it connects."`
-	Gateway  string    `json:"gateway,omitempty" doc:"The gateway it is attached to, as type:id."`
-	Disabled bool      `json:"disabled"`
-	Created  time.Time `json:"created"`
+	Type     string `json:"type"`
+	ID       string `json:"id"`
+	Class    string `json:"class" enum:"Device,Gateway"`
+	ClientID string `json:"client_id" doc:"The MQTT client identifier with which it connects."`
+	Gateway  string `json:"gateway,omitempty" doc:"The gateway it is attached to, as type:id."`
+	Disabled bool   `json:"disabled"`
+
+	Registers bool `json:"registers,omitempty" doc:"Of a gateway: a device that it speaks for and that is not there is made, of a type that is there, and attached to it."`
+
+	Created time.Time `json:"created"`
 }
 
 func device(d registry.Device) Device {
@@ -25,7 +28,7 @@ func device(d registry.Device) Device {
 		class = "g"
 	}
 	return Device{
-		Type: d.Type, ID: d.ID, Class: d.Class, Gateway: d.Gateway, Disabled: d.Disabled, Created: utc(d.Created),
+		Type: d.Type, ID: d.ID, Class: d.Class, Gateway: d.Gateway, Registers: d.Registers, Disabled: d.Disabled, Created: utc(d.Created),
 		ClientID: class + ":" + string(d.Org) + ":" + d.Type + ":" + d.ID,
 	}
 }
@@ -71,6 +74,8 @@ type NewDevice struct {
 	Type    string `json:"type" minLength:"1" maxLength:"36"`
 	ID      string `json:"id" minLength:"1" maxLength:"36" pattern:"^[A-Za-z0-9._-]+$" patternDescription:"letters, digits, dot, underscore and hyphen"`
 	Gateway string `json:"gateway,omitempty" maxLength:"73" doc:"The gateway it is attached to, as type:id."`
+
+	Registers bool `json:"registers,omitempty" doc:"Of a gateway: it may register devices by speaking for them."`
 }
 
 func (s *server) createDevice(ctx context.Context, actor registry.Actor, in *struct {
@@ -78,7 +83,7 @@ func (s *server) createDevice(ctx context.Context, actor registry.Actor, in *str
 	Body NewDevice
 }) (*created[DeviceWithToken], error) {
 	d, token, err := s.registry.CreateDevice(ctx, actor, registry.Device{
-		Org: in.org(), Type: in.Body.Type, ID: in.Body.ID, Gateway: in.Body.Gateway,
+		Org: in.org(), Type: in.Body.Type, ID: in.Body.ID, Gateway: in.Body.Gateway, Registers: in.Body.Registers,
 	})
 	if err != nil {
 		return nil, err
@@ -101,6 +106,8 @@ func (s *server) getDevice(ctx context.Context, actor registry.Actor, in *InDevi
 type DeviceChange struct {
 	Gateway  *string `json:"gateway,omitempty" maxLength:"73" doc:"The gateway it is attached to, as type:id; empty for none."`
 	Disabled *bool   `json:"disabled,omitempty" doc:"Disabled: its connection is closed at once and new ones are refused."`
+
+	Registers *bool `json:"registers,omitempty" doc:"Of a gateway: it may register devices by speaking for them."`
 }
 
 func (s *server) updateDevice(ctx context.Context, actor registry.Actor, in *struct {
@@ -109,6 +116,11 @@ func (s *server) updateDevice(ctx context.Context, actor registry.Actor, in *str
 }) (*body[Device], error) {
 	if in.Body.Gateway != nil {
 		if err := s.registry.SetDeviceGateway(ctx, actor, in.org(), in.Type, in.ID, *in.Body.Gateway); err != nil {
+			return nil, err
+		}
+	}
+	if in.Body.Registers != nil {
+		if err := s.registry.SetDeviceRegisters(ctx, actor, in.org(), in.Type, in.ID, *in.Body.Registers); err != nil {
 			return nil, err
 		}
 	}

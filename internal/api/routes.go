@@ -37,7 +37,7 @@ func (s *server) routes(mux *http.ServeMux, a huma.API) {
 	get(s, a, "/orgs/{org}/devices", "list-devices", "List devices", s.listDevices)
 	create(s, a, "/orgs/{org}/devices", "create-device", "Create a device; its token is shown once", s.createDevice)
 	get(s, a, "/orgs/{org}/devices/{type}/{id}", "get-device", "Show a device", s.getDevice)
-	update(s, a, "/orgs/{org}/devices/{type}/{id}", "update-device", "Disable or enable a device", s.updateDevice)
+	update(s, a, "/orgs/{org}/devices/{type}/{id}", "update-device", "Disable, enable or attach a device, or let a gateway register devices", s.updateDevice)
 	remove(s, a, "/orgs/{org}/devices/{type}/{id}", "delete-device", "Delete a device", s.deleteDevice)
 	act(s, a, "/orgs/{org}/devices/{type}/{id}/token", "rotate-device-token", "Replace a device's token", s.rotateDeviceToken)
 	create(s, a, "/orgs/{org}/devices/{type}/{id}/enrolments", "create-enrolment", "Make a one-time token with which a device gets its certificate", s.createEnrolment)

@@ -55,10 +55,13 @@ type Spec struct {
 	Rewrites []Rewrite
 	// Guarded are the topics on which a message is looked at too before it is
 	// accepted: what it may say does not follow from its topic alone.
-	Guarded  []topic.Filter
-	Retain   bool   // the client may set retained messages
-	Shared   string // every subscription is shared in this group
-	Separate bool   // every connection has a session of its own that ends with it, and takes no other over
+	Guarded []topic.Filter
+	// Registrable say what the client may do once what stands in the topic has been
+	// registered, which it asks for by doing it.
+	Registrable []Rule
+	Retain      bool   // the client may set retained messages
+	Shared      string // every subscription is shared in this group
+	Separate    bool   // every connection has a session of its own that ends with it, and takes no other over
 	// What is set for the organisation lies over the installation's limits, and
 	// what is set for the client's device type lies under both.
 	OrgLimits  quota.Limits
@@ -70,6 +73,7 @@ type Grant struct {
 	ref      Ref
 	rewrites []Rewrite
 	guarded  []topic.Filter
+	register []Rule
 	retain   bool
 	shared   string
 	separate bool
@@ -85,7 +89,7 @@ func NewGrant(s Spec) *Grant {
 		lists[r.Action] = append(lists[r.Action], r)
 	}
 	g := &Grant{
-		ref: s.Ref, rewrites: s.Rewrites, guarded: s.Guarded, retain: s.Retain, shared: s.Shared, separate: s.Separate,
+		ref: s.Ref, rewrites: s.Rewrites, guarded: s.Guarded, register: s.Registrable, retain: s.Retain, shared: s.Shared, separate: s.Separate,
 		orgLimits: unique.Make(s.OrgLimits), typeLimits: unique.Make(s.TypeLimits),
 	}
 	for a, list := range lists {
@@ -109,6 +113,31 @@ func (g *Grant) Guarded(n topic.Name) bool {
 	for _, f := range g.guarded {
 		if f.Match(n) {
 			return true
+		}
+	}
+	return false
+}
+
+// Registrar reports whether the client may register anything.
+func (g *Grant) Registrar() bool { return len(g.register) > 0 }
+
+// Registers reports whether what stands in the organisation's topic n may be
+// registered when the client publishes on it.
+func (g *Grant) Registers(n topic.Name) bool {
+	for _, r := range g.register {
+		if r.Action == Publish && r.Filter.Match(n) {
+			return true
+		}
+	}
+	return false
+}
+
+// RegistersFilter is Registers for when the client subscribes, unless it receives
+// what f delivers already.
+func (g *Grant) RegistersFilter(f topic.Filter) bool {
+	for _, r := range g.register {
+		if r.Action == Subscribe && r.Filter.Covers(f) {
+			return !g.ReceivesAll(f)
 		}
 	}
 	return false

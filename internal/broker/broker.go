@@ -42,7 +42,9 @@ type Config struct {
 	// Guard looks at messages on topics that a grant says are guarded. nil: such
 	// messages are refused.
 	Guard Guard
-	Log   *slog.Logger // nil: no log
+	// Registrar registers what a grant says may be. nil: nothing is.
+	Registrar Registrar
+	Log       *slog.Logger // nil: no log
 
 	Limits           quota.Limits  // of clients, types and organisations; quota.Defaults()
 	LimitLog         *quota.Log    // nil: nobody looks who reached a limit

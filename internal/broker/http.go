@@ -202,7 +202,9 @@ func (b *Broker) postAs(w http.ResponseWriter, r *http.Request, grant *auth.Gran
 		return err
 	}
 	if _, err := publishName(grant, limits, topicName); err != nil {
-		return err // and its body is not read
+		if grant, err = b.postRegistered(r.Context(), grant, limits, topicName, err); err != nil {
+			return err // and its body is not read
+		}
 	}
 	most := limits.Get(quota.ClientPayload)
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))

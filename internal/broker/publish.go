@@ -17,6 +17,9 @@ type named struct {
 	name    topic.Name
 	err     error // it may not publish there
 	guarded bool  // each message is looked at too
+
+	registers bool  // err would be nil if what stands in the topic were known
+	notBefore int64 // then: when to ask for that again, in Unix nanoseconds
 }
 
 // A known is what a connection knows of the names that it publishes to, for one
@@ -196,7 +199,14 @@ func (c *conn) message(grant *auth.Grant, p *mqtt.Publish, size int) (handed fun
 		if err := c.slow(1, size); err != nil {
 			return nil, err
 		}
-		return nil, n.err
+		if n.registers {
+			n = c.register(n, p.Topic)
+			grant, limits = c.grant.Load(), c.limits.Load()
+			c.compose(&n, p)
+		}
+		if n.err != nil {
+			return nil, n.err
+		}
 	}
 	if most := limits.Get(quota.ClientPayload); int64(len(p.Payload)) > most {
 		return nil, quota.Exceeded(quota.ClientPayload, most)
@@ -248,6 +258,8 @@ func (c *conn) resolve(grant *auth.Grant, limits *quota.Limits, name []byte) nam
 	s := string(name)
 	if n.name, n.err = publishName(grant, limits, s); n.err == nil {
 		n.guarded = grant.Guarded(n.name)
+	} else {
+		n.registers = c.b.mayRegister(grant, n.name, n.err)
 	}
 	if len(s) <= maxName {
 		k.names[s] = n

@@ -78,6 +78,7 @@ func (c *conn) subscribe(body []byte) error {
 	if err := c.slow(len(p.Subscriptions), len(body)); err != nil {
 		return err
 	}
+	c.registerFilters(p)
 	// Live messages wait until the retained ones are out, so that an old
 	// retained message never follows a newer one.
 	c.out.mu.Lock()

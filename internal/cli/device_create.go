@@ -8,9 +8,10 @@ import (
 
 func deviceCreate(e *env) *cobra.Command {
 	in := struct {
-		Type    string `json:"type"`
-		ID      string `json:"id"`
-		Gateway string `json:"gateway,omitempty"`
+		Type      string `json:"type"`
+		ID        string `json:"id"`
+		Gateway   string `json:"gateway,omitempty"`
+		Registers bool   `json:"registers,omitempty"`
 	}{}
 	c := &cobra.Command{
 		Use: "create TYPE ID", Short: "Create a device and print its token, this once", Args: args(2, 2),
@@ -29,5 +30,6 @@ func deviceCreate(e *env) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&in.Gateway, "gateway", "", "the gateway it is attached to, as TYPE:ID")
+	c.Flags().BoolVar(&in.Registers, "registers", false, "of a gateway: it may register devices by speaking for them")
 	return c
 }

@@ -45,3 +45,17 @@ func deviceDetach(e *env) *cobra.Command {
 		},
 	}
 }
+
+func deviceRegisters(e *env) *cobra.Command {
+	var off bool
+	c := &cobra.Command{
+		Use: "registers TYPE ID", Short: "Let a gateway register the devices that it speaks for", Args: args(2, 2),
+		Long: "A device that the gateway sends for, or wants the commands of, and that is not there, is made and attached\n" +
+			"to it: of a device type that is there, until the gateway has 300 devices. What is another's stays so.",
+		RunE: func(c *cobra.Command, a []string) error {
+			return e.deviceUpdate(c, a[0], a[1], map[string]bool{"registers": !off})
+		},
+	}
+	c.Flags().BoolVar(&off, "off", false, "no more")
+	return c
+}

@@ -171,6 +171,7 @@ func (n *Node) openFaces(version string) (err error) {
 		Engine:           n.engine,
 		TLS:              func() *tls.Config { return n.tlsConfig(&n.mqttTickets) },
 		Guard:            n.homes,
+		Registrar:        n.registry,
 		Log:              n.log,
 		Limits:           n.config.Limits,
 		LimitLog:         n.limitLog,

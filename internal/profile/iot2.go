@@ -24,6 +24,9 @@ func iot2(spec *auth.Spec, id Identity) error {
 		err = device(spec, &b)
 	case auth.Gateway:
 		err = gateway(spec, &b, id.Attached)
+		if id.Register {
+			spec.Registrable = registrable(&b)
+		}
 	case auth.Application, auth.Person:
 		application(&b)
 		err = scale(spec)
@@ -81,6 +84,27 @@ func gateway(spec *auth.Spec, b *builder, attached []string) error {
 		}
 	}
 	return nil
+}
+
+// registrable is what a gateway does when it begins to speak for a device.
+func registrable(b *builder) []auth.Rule {
+	all := builder{}
+	all.send(part("+", "+"))
+	all.allow("iot-2/"+part("+", "+")+"cmd/+/fmt/+", auth.Subscribe)
+	if b.err == nil {
+		b.err = all.err
+	}
+	return all.rules
+}
+
+// DeviceIn returns the type and id of the device in a topic or filter of an
+// iot-2 organisation; a wildcard is none.
+func DeviceIn(s string) (typ, id string, ok bool) {
+	l := strings.SplitN(s, "/", 6)
+	if len(l) < 6 || l[1] != "type" || l[3] != "id" || checkDevice(l[2], l[4]) != nil {
+		return "", "", false
+	}
+	return l[2], l[4], true
 }
 
 // part returns the levels that stand for a device in the topics of its organisation.

@@ -457,3 +457,52 @@ func BenchmarkGatewayGrant(b *testing.B) {
 		grant(b, profile.IoT2, id)
 	}
 }
+
+// A gateway that may register devices still may do nothing for one that is not
+// its own: only the registration of that is asked for.
+func TestGatewayThatRegisters(t *testing.T) {
+	id := identity(auth.Gateway, "GT:G", "g:abc123:GT:G")
+	id.Attached = []string{"T:D"}
+	plain := grant(t, profile.IoT2, id)
+	id.Register = true
+	g := grant(t, profile.IoT2, id)
+	table{}.not("iot-2/type/T/id/new/evt/e/fmt/json", "iotdevice-1/type/T/id/new/mgmt/manage", "iot-2/type/T/id/new/cmd/c/fmt/json").check(t, g, auth.Publish)
+	table{}.not("iot-2/type/T/id/new/cmd/c/fmt/json").check(t, g, auth.Receive)
+	if plain.Registrar() || !g.Registrar() {
+		t.Error("who may register?")
+	}
+	for s, want := range map[string]bool{
+		"iot-2/type/T/id/new/evt/e/fmt/json": true, "iotdevice-1/type/T/id/new/mgmt/manage": true,
+		"iot-2/type/T/id/new/cmd/c/fmt/json": false, "iot-2/type/T/id/new/mon": false, "iotdm-1/type/T/id/new/x": false, "iot-2/evt/e/fmt/json": false, "x": false,
+	} {
+		n, err := topic.ParseName(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g.Registers(n) != want || plain.Registers(n) {
+			t.Errorf("%s: registers %v", s, g.Registers(n))
+		}
+	}
+	for s, want := range map[string]bool{
+		"iot-2/type/T/id/new/cmd/+/fmt/+": true, "iot-2/type/T/id/new/cmd/c/fmt/json": true, "iot-2/type/+/id/+/cmd/+/fmt/+": true, // and no device stands in that
+		"iot-2/type/T/id/D/cmd/+/fmt/+": false, "iot-2/type/T/id/new/evt/+/fmt/+": false, "iot-2/type/T/id/new/#": false, "#": false,
+	} {
+		f, err := topic.ParseFilter(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g.RegistersFilter(f) != want || plain.RegistersFilter(f) {
+			t.Errorf("%s: registers %v", s, g.RegistersFilter(f))
+		}
+	}
+	for s, want := range map[string]string{
+		"iot-2/type/T/id/new/evt/e/fmt/json": "T:new", "iotdevice-1/type/T/id/d.1/mgmt/manage": "T:d.1",
+		"iot-2/type/+/id/new/cmd/+/fmt/+": ":", "iot-2/type/T/id/+/cmd/+/fmt/+": ":", "iot-2/type/T/id/a b/evt/e/fmt/f": ":", "iot-2/type//id/x/evt/e/fmt/f": ":",
+		"iot-2/type/T/id/" + n37 + "/evt/e/fmt/f": ":", "iot-2/type/T/id/x": ":", "x": ":", "iot-2/app/T/id/x/evt": ":",
+	} {
+		typ, dev, ok := profile.DeviceIn(s)
+		if typ+":"+dev != want || ok != (want != ":") {
+			t.Errorf("%s: %q %q %v", s, typ, dev, ok)
+		}
+	}
+}

@@ -25,6 +25,7 @@ const (
 type Identity struct {
 	Ref      auth.Ref
 	Attached []string    // of a gateway in an iot-2 organisation: "type:id" of every device attached to it
+	Register bool        // of a gateway: it may register devices
 	Patterns []auth.Rule // of every user in a plain organisation, with templates
 	Rules    []auth.Rule // of this user, with templates
 	Clients  []string    // of this user: the client identifiers that %c may stand for

@@ -21,6 +21,7 @@ type account struct {
 	hash      []byte
 	scram     []byte      // the keys for SCRAM, sealed; empty: none
 	attached  []string    // of a gateway: "type:id" of each enabled device attached to it
+	registers bool        // of a gateway: it may register devices
 	patterns  []auth.Rule // of every user of the organisation
 	rules     []auth.Rule // of a user
 	clients   []string    // of a user: its client identifiers
@@ -69,12 +70,12 @@ func (r *Registry) account(ctx context.Context, p auth.Principal, accept func(*a
 }
 
 const (
-	deviceAccount = `SELECT d.uid, d.class, d.disabled OR o.disabled, o.profile, d.token_hash, d.scram, d.token_version, '', '', '', FALSE, FALSE, FALSE
+	deviceAccount = `SELECT d.uid, d.class, d.disabled OR o.disabled, o.profile, d.token_hash, d.scram, d.token_version, '', '', '', FALSE, FALSE, FALSE, d.registers
 		FROM device d JOIN org o ON o.id = d.org WHERE d.org = $1 AND d.type = $2 AND d.id = $3`
-	applicationAccount = `SELECT a.uid, '', a.disabled OR o.disabled, o.profile, a.token_hash, a.scram, a.token_version, '', '', '', FALSE, FALSE, FALSE
+	applicationAccount = `SELECT a.uid, '', a.disabled OR o.disabled, o.profile, a.token_hash, a.scram, a.token_version, '', '', '', FALSE, FALSE, FALSE, FALSE
 		FROM application a JOIN org o ON o.id = a.org WHERE a.org = $1 AND a.key = $2`
 	userAccount = `SELECT u.uid, '', u.disabled OR o.disabled, o.profile, u.token_hash, u.scram, u.token_version, u.rules, o.rules,
-		u.role, o.home_anonymous, o.home_prefix, o.home_v0
+		u.role, o.home_anonymous, o.home_prefix, o.home_v0, FALSE
 		FROM mqtt_user u JOIN org o ON o.id = u.org WHERE u.org = $1 AND u.name = $2`
 )
 
@@ -94,7 +95,7 @@ func readAccount(ctx context.Context, tx *store.Tx, p auth.Principal) (*account,
 	a := &account{principal: p}
 	var class, rules, patterns string
 	err := row.Scan(&a.uid, &class, &a.disabled, &a.profile, &a.hash, &a.scram, &a.version, &rules, &patterns,
-		&a.role, &a.home.Anonymous, &a.home.Prefix, &a.home.V0)
+		&a.role, &a.home.Anonymous, &a.home.Prefix, &a.home.V0, &a.registers)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil, errNobody

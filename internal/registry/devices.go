@@ -22,6 +22,7 @@ type Device struct {
 	ID           string
 	Class        string // that of its type
 	Gateway      string // "type:id" of the gateway it is attached to, or ""
+	Registers    bool   // a gateway that registers devices by speaking for them
 	Disabled     bool
 	Created      time.Time
 	TokenVersion int // counts the tokens it was given
@@ -53,12 +54,12 @@ func (d Device) affected() []auth.Principal {
 	return all
 }
 
-const deviceColumns = `org, type, id, class, gateway_type, gateway_id, disabled, token_version, created_at`
+const deviceColumns = `org, type, id, class, gateway_type, gateway_id, registers, disabled, token_version, created_at`
 
 func (d *Device) scan(row scanner) error {
 	var created int64
 	var gatewayType, gatewayID string
-	err := row.Scan(&d.Org, &d.Type, &d.ID, &d.Class, &gatewayType, &gatewayID, &d.Disabled, &d.TokenVersion, &created)
+	err := row.Scan(&d.Org, &d.Type, &d.ID, &d.Class, &gatewayType, &gatewayID, &d.Registers, &d.Disabled, &d.TokenVersion, &created)
 	if gatewayID != "" {
 		d.Gateway = gatewayType + ":" + gatewayID
 	}
@@ -106,7 +107,7 @@ func (r *Registry) CreateDevice(ctx context.Context, a Actor, d Device) (Device,
 		var err error
 		d, err = r.insertDevice(ctx, tx, d, f)
 		return effect{org: d.Org, action: "device.create", target: d.Type + ":" + d.ID,
-			detail: map[string]any{"class": d.Class, "gateway": d.Gateway}, affected: d.affected()}, err
+			detail: map[string]any{"class": d.Class, "gateway": d.Gateway, "registers": d.Registers}, affected: d.affected()}, err
 	})
 	if err != nil {
 		return Device{}, secret.String{}, err
@@ -126,15 +127,20 @@ func (r *Registry) insertDevice(ctx context.Context, tx *store.Tx, d Device, f f
 	if err := gatewayFits(ctx, tx, d, d.Gateway); err != nil {
 		return d, err
 	}
+	if d.Registers {
+		if err := mayRegister(d); err != nil {
+			return d, err
+		}
+	}
 	uid, err := newUID()
 	if err != nil {
 		return d, err
 	}
 	gatewayType, gatewayID, _ := strings.Cut(d.Gateway, ":")
-	const q = `INSERT INTO device (org, type, id, uid, class, gateway_type, gateway_id, token_hash, token_version, created_at, scram)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`
+	const q = `INSERT INTO device (org, type, id, uid, class, gateway_type, gateway_id, token_hash, token_version, created_at, scram, registers)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
 	_, err = tx.ExecContext(ctx, q, d.Org, d.Type, d.ID, uid, d.Class, gatewayType, gatewayID,
-		hashToken(r.ring, d.Principal(), f.token), d.TokenVersion, micros(d.Created), f.scram)
+		hashToken(r.ring, d.Principal(), f.token), d.TokenVersion, micros(d.Created), f.scram, d.Registers)
 	if store.IsUnique(err) {
 		return d, errs.E(errs.Conflict, "device %q of type %q exists", d.ID, d.Type)
 	}

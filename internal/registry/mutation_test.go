@@ -112,6 +112,9 @@ func deviceMutations(w *world, org auth.OrgID) []mutation {
 		{"device.detach", false, func(ctx context.Context, a Actor) error {
 			return w.SetDeviceGateway(ctx, a, org, "t", "new", "")
 		}},
+		{"device.registers", false, func(ctx context.Context, a Actor) error {
+			return w.SetDeviceRegisters(ctx, a, org, "g", "g", true)
+		}},
 		{"enrolment.create", false, func(ctx context.Context, a Actor) error {
 			_, err := w.CreateEnrolment(ctx, a, org, "t", "new", 0)
 			return err

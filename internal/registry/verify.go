@@ -130,7 +130,7 @@ func (r *Registry) grant(ctx context.Context, a *account, ref auth.Ref) (*auth.G
 		return nil, errEnded
 	}
 	ref.UID = a.uid
-	id := profile.Identity{Ref: ref, Attached: a.attached, Patterns: a.patterns, Rules: a.rules, Clients: a.clients,
+	id := profile.Identity{Ref: ref, Attached: a.attached, Register: a.registers, Patterns: a.patterns, Rules: a.rules, Clients: a.clients,
 		Role: a.role, Home: a.home}
 	var err error
 	if id.OrgLimits, id.TypeLimits, err = r.limitsOf(ctx, a.principal); err != nil {

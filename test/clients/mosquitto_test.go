@@ -50,7 +50,7 @@ func TestMosquitto(t *testing.T) {
 		"events": mosquittoEvents, "commands": mosquittoCommands, "refusals": mosquittoRefusals,
 		"retained": mosquittoRetained, "wills": mosquittoWills, "sessions": mosquittoSessions,
 		"shared": mosquittoShared, "organisations": mosquittoOrganisations,
-		"patterns": mosquittoPatterns,
+		"patterns": mosquittoPatterns, "registration": mosquittoRegistration,
 	} {
 		for version, flag := range map[string]string{"3.1.1": "mqttv311", "5": "mqttv5"} {
 			t.Run(name+" "+version, func(t *testing.T) {
@@ -311,6 +311,34 @@ func mosquittoPatterns(t *testing.T, s *site, version string) {
 	s.pub(t, as, "-V", version, "-q", "1", "-t", "home/bob/ann/x", "-m", "forged")
 	s.mustPub(t, ann, "-V", version, "-q", "1", "-t", "home/ann/ann/x", "-m", "ann's")
 	same(t, "received", p.line("= "), "home/ann/ann/x|1|0|ann's")
+}
+
+// A gateway that may do so makes devices known by speaking for them.
+func mosquittoRegistration(t *testing.T, s *site, version string) {
+	o := s.org(t, "iot-2")
+	o.sensors(t)
+	o.call(t, http.MethodPost, o.path("/types"), map[string]string{"id": "hubs", "class": "Gateway"}, nil)
+	var made struct {
+		Client string `json:"client_id"`
+		Token  string
+	}
+	o.call(t, http.MethodPost, o.path("/devices"), map[string]any{"type": "hubs", "id": "hub", "registers": true}, &made)
+	hub, app := account{made.Client, "use-token-auth", made.Token}, o.app(t, "app1")
+	watch := s.sub(t, app, "-V", version, "-q", "1", "-t", "iot-2/type/+/id/+/evt/+/fmt/+")
+	for qos := range 3 {
+		name := fmt.Sprintf("iot-2/type/sensor/id/new-%d/evt/e/fmt/text", qos)
+		s.mustPub(t, hub, "-V", version, "-q", strconv.Itoa(qos), "-t", name, "-m", "hello")
+		same(t, "received", watch.line("= "), fmt.Sprintf("%s|%d|0|hello", name, min(qos, 1)))
+	}
+	gateway := s.sub(t, hub, "-V", version, "-q", "1", "-t", "iot-2/type/sensor/id/told/cmd/+/fmt/+")
+	app.Client = "a:" + o.id + ":app2"
+	s.mustPub(t, app, "-V", version, "-q", "1", "-t", "iot-2/type/sensor/id/told/cmd/blink/fmt/text", "-m", "go")
+	same(t, "command", gateway.line("= "), "iot-2/type/sensor/id/told/cmd/blink/fmt/text|1|0|go")
+	var list struct {
+		Items []struct{ ID string }
+	}
+	o.call(t, http.MethodGet, o.path("/devices?gateway=hubs:hub"), nil, &list)
+	same(t, "devices of the gateway", list.Items, "[{new-0} {new-1} {new-2} {told}]")
 }
 
 func mosquittoProperties(t *testing.T, s *site) {
