@@ -76,8 +76,9 @@ func (c *conn) Ready(w *poll.Worker) bool {
 
 // maxFarewells is how many polled connections end at a time. When a network loses
 // thousands of clients at one moment, those who are still there wait for a few of
-// them and not for all. None of these waits for a client.
-const maxFarewells = 32
+// them and not for all. None of these waits for a client; some wait for the disk,
+// together, so there must not be too few.
+const maxFarewells = 1024
 
 // last ends a connection that was polled.
 func (c *conn) last(err error) {
