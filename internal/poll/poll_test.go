@@ -234,32 +234,39 @@ func TestSlowReader(t *testing.T) {
 }
 
 // Connections whose handlers wait do not keep others from being served, whether
-// they say so or not.
+// they say so or not. Those that do not say so come one by one: a worker that was
+// told of two would wait with the first and not see the second.
 func TestWaiting(t *testing.T) {
 	for _, says := range []bool{true, false} {
 		t.Run(fmt.Sprintf("says so %v", says), func(t *testing.T) {
 			p := open(t)
 			release := make(chan struct{})
-			var waiting sync.WaitGroup
 			n := 3 * runtime.GOMAXPROCS(0)
 			if says {
 				n = 50
 			}
-			waiting.Add(n)
+			waiting := make(chan struct{}, n)
 			for range n {
 				c, client := pair(t, p)
 				start(t, c, func(_ []byte, w *Worker) {
 					if says {
 						w.Block()
 					}
-					waiting.Done()
+					waiting <- struct{}{}
 					<-release
 				})
 				if _, err := client.Write([]byte("wait")); err != nil {
 					t.Fatal(err)
 				}
+				if !says {
+					<-waiting
+				}
 			}
-			waiting.Wait()
+			for range n {
+				if says {
+					<-waiting
+				}
+			}
 			c, client := pair(t, p)
 			start(t, c, echo(c))
 			if err := ask(client, "still there?"); err != nil {
