@@ -346,8 +346,9 @@ func TestKeptPublishAllocates(t *testing.T) {
 	}
 }
 
-// A subscription of a session that is away takes no more memory than this, with
-// its part of the session and of the tree.
+// A subscription takes no more memory than this, with its part of the session and
+// of the tree. The sessions are not persistent, so that what the store keeps of
+// its latest writes is not counted.
 func TestSubscriptionAllocates(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector allocates")
@@ -356,7 +357,7 @@ func TestSubscriptionAllocates(t *testing.T) {
 	e := open(t, onDisk(t.TempDir()))
 	before := heapInUse()
 	for i := range sessions {
-		s := claim(t, e, fmt.Sprint("session", i), time.Hour, &quiet{})
+		s := claim(t, e, fmt.Sprint("session", i), 0, &quiet{})
 		var subs []engine.Subscription
 		for k := range each {
 			f, err := topic.ParseFilter(fmt.Sprintf("site/%d/+/%d/#", i, k))
@@ -366,9 +367,6 @@ func TestSubscriptionAllocates(t *testing.T) {
 			subs = append(subs, engine.Subscription{Filter: f, QoS: 1})
 		}
 		if _, err := s.Subscribe(context.Background(), subs); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Close(context.Background(), engine.Close{Expiry: time.Hour}); err != nil {
 			t.Fatal(err)
 		}
 	}
