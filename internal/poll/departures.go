@@ -12,7 +12,8 @@ import (
 type departures struct {
 	mu    sync.Mutex // guards the fields below
 	conns []*Conn
-	seen  bool // somebody sees to them
+	seen  bool   // somebody sees to them
+	begun uint64 // how many were seen to so far
 }
 
 // depart has c served after those who are still there.
@@ -26,6 +27,14 @@ func (p *Poller) depart(c *Conn) {
 	if !seen {
 		p.wg.Go(p.seeOff)
 	}
+}
+
+// stuck reports whether somebody stands here and nobody was seen to since before
+// was the number of those who were. It returns the number now.
+func (d *departures) stuck(before uint64) (yes bool, now uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.conns) > 0 && d.begun == before, d.begun
 }
 
 // seeOff serves who departs, and lets others run in between: when there are very
@@ -44,6 +53,7 @@ func (p *Poller) seeOff() {
 		c := d.conns[0]
 		d.conns[0] = nil
 		d.conns = d.conns[1:]
+		d.begun++
 		crowd := len(d.conns) > many
 		d.mu.Unlock()
 		c.run(w)

@@ -194,13 +194,13 @@ func (p *Poller) take(some []Task) (n, left int) {
 	return n, left
 }
 
-// watch lets another wait when nobody has for a while: a worker must have been
-// held up by something that nobody expected.
+// watch lets another wait when nobody has for a while, and another see to those
+// who depart: whoever did must have been held up by something that nobody expected.
 func (p *Poller) watch() {
 	const pause = 20 * time.Millisecond
 	t := time.NewTicker(pause)
 	defer t.Stop()
-	last := p.waits.Load()
+	last, begun := p.waits.Load(), uint64(0)
 	for {
 		select {
 		case <-p.closed:
@@ -212,6 +212,10 @@ func (p *Poller) watch() {
 			p.start(&Worker{p: p, leading: true, extra: true})
 		}
 		last = now
+		var stuck bool
+		if stuck, begun = p.leaving.stuck(begun); stuck {
+			p.wg.Go(p.seeOff)
+		}
 	}
 }
 

@@ -176,6 +176,10 @@ func TestEndWithData(t *testing.T) {
 func TestSlowReader(t *testing.T) {
 	p := open(t)
 	c, client := pair(t, p)
+	// Else the system may find room for more while it is asked to take it.
+	if err := errors.Join(client.(*net.TCPConn).SetReadBuffer(16<<10), c.Conn.(*net.TCPConn).SetWriteBuffer(16<<10)); err != nil {
+		t.Fatal(err)
+	}
 	start(t, c, nil)
 	piece := make([]byte, 32<<10)
 	c.Inline(true)
@@ -433,4 +437,51 @@ func TestDepartures(t *testing.T) {
 	if err := ask(stays, "and still"); err != nil {
 		t.Error(err)
 	}
+}
+
+// A stuck handler waits without saying so when it is called a second time.
+type stuck struct {
+	calls   atomic.Int32
+	waits   chan struct{}
+	release chan struct{}
+}
+
+func (s *stuck) Ready(*Worker) bool {
+	if s.calls.Add(1) == 2 {
+		close(s.waits)
+		<-s.release
+	}
+	return true
+}
+
+// Who departs behind one that waits without saying so is seen off all the same,
+// and whoever is kicked does not wait for those before it.
+func TestStuckDeparture(t *testing.T) {
+	p := open(t)
+	c, _ := pair(t, p)
+	s := &stuck{waits: make(chan struct{}), release: make(chan struct{})}
+	if err := c.Start(s); err != nil {
+		t.Fatal(err)
+	}
+	for s.calls.Load() == 0 || c.state.Load() != idle {
+		time.Sleep(time.Millisecond)
+	}
+	p.depart(c)
+	<-s.waits
+	var all []*handler
+	for range 3 {
+		c, client := pair(t, p)
+		h := start(t, c, nil)
+		for c.state.Load() != idle {
+			time.Sleep(time.Millisecond)
+		}
+		client.Close()
+		p.depart(c)
+		all = append(all, h)
+	}
+	all[2].c.Kick()
+	for _, h := range all {
+		<-h.over
+	}
+	close(s.release)
 }
