@@ -16,9 +16,9 @@ import (
 // A message that nobody keeps costs no memory on its way: read, decoded, allowed,
 // charged, counted, matched, written to its subscriber, acknowledged by it and to
 // its publisher. The whole process is counted, so that no goroutine is left out.
-// What is left is crypto/tls's, one or two small objects for each record that is
-// read, of which a lap has two with QoS 0 and four with QoS 1, on both sides. A
-// race detector makes allocations of its own.
+// What is left is crypto/tls's: one small object for each record that is read, and
+// one more where the broker then finds that nothing else is there. A lap has two
+// records with QoS 0 and four with QoS 1. A race detector makes allocations of its own.
 func TestSteadyPathAllocates(t *testing.T) {
 	for qos := range byte(2) {
 		for _, v := range []mqtt.Version{mqtt.V311, mqtt.V5} {
@@ -33,9 +33,9 @@ func TestSteadyPathAllocates(t *testing.T) {
 				for range laps {
 					l.run()
 				}
-				const perRecord = 2
+				const rare = 0.5 // what does not come with each lap: a pool that was emptied, a timer
 				records := 2 + 2*float64(qos)
-				if each := float64(mallocs()-before) / laps; each > perRecord*records {
+				if each := float64(mallocs()-before) / laps; each > 1.5*records+rare {
 					t.Errorf("%.1f allocations for each lap of %d messages", each, lapMessages)
 				}
 			})

@@ -30,7 +30,7 @@ type publication struct {
 
 	slot    *slot           // with retains
 	message *engine.Message // a copy, if somebody needs one from memory; nil otherwise
-	sealed  []byte          // valid until written
+	sealed  []byte          // valid until written, and of a retained one until it is forgotten
 	sealing *sealing        // where it is
 	kept    []target        // sessions that queue it; room is reserved in each
 	crowded []target        // sessions that are to queue it, or to end if there is no room
@@ -101,13 +101,13 @@ func (o *org) publish(ctx context.Context, h *handle, to *match, m *engine.Messa
 		retain: m.Retain, qos: m.QoS, retains: m.Retain, packetID: packetID, wait: m.QoS > 0,
 	}
 	if err := p.address(to, m); err != nil {
-		publications.Put(p)
+		p.forget()
 		tell(done, err)
 		return
 	}
 	if !p.retains && packetID == 0 && len(p.kept)+len(p.crowded) == 0 {
 		p.deliver(m)
-		publications.Put(p)
+		p.forget()
 		tell(done, nil)
 		return
 	}
