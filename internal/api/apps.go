@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/registry"
 )
 
@@ -14,10 +15,30 @@ type App struct {
 	Name     string    `json:"name,omitempty"`
 	Disabled bool      `json:"disabled"`
 	Created  time.Time `json:"created"`
+	AppRights
+	Maker string `json:"maker,omitempty" doc:"The person or API key that stands behind it: it never may do more than that one. Absent: KeepMQ itself."`
+}
+
+// AppRights are what an API key may do.
+type AppRights struct {
+	Role        string   `json:"role" minLength:"1" maxLength:"36" doc:"What it may do at most: a role of the organisation."`
+	Permissions []string `json:"permissions,omitempty" maxItems:"64" doc:"No more than these of the role; absent: all of it."`
+	Limited     bool     `json:"limited,omitempty" doc:"With the devices of groups only."`
+	Groups      []string `json:"groups,omitempty" maxItems:"10" doc:"Resource groups. Not in lists."`
+}
+
+func (r AppRights) of(a registry.Application) registry.Application {
+	a.Role, a.Permissions, a.Limited, a.Groups = r.Role, r.Permissions, r.Limited, r.Groups
+	return a
 }
 
 func app(a registry.Application) App {
-	return App{Key: a.Key, Name: a.Name, Disabled: a.Disabled, Created: utc(a.Created)}
+	x := App{Key: a.Key, Name: a.Name, Disabled: a.Disabled, Created: utc(a.Created),
+		AppRights: AppRights{Role: a.Role, Permissions: a.Permissions, Limited: a.Limited, Groups: a.Groups}}
+	if a.Maker.Kind != auth.System {
+		x.Maker = a.Maker.Kind.String() + ":" + a.Maker.ID
+	}
+	return x
 }
 
 // AppWithToken is an API key together with its new token.
@@ -44,14 +65,19 @@ func (s *server) listApps(ctx context.Context, actor registry.Actor, in *struct 
 
 // NewApp is what an API key is created from.
 type NewApp struct {
-	Name string `json:"name,omitempty" maxLength:"200" doc:"What the key is for."`
+	Name        string   `json:"name,omitempty" maxLength:"200" doc:"What the key is for."`
+	Role        string   `json:"role,omitempty" maxLength:"36" default:"PD_STANDARD_APP" doc:"What it may do at most: a role of the organisation. Nobody gives more rights than they have."`
+	Permissions []string `json:"permissions,omitempty" maxItems:"64" doc:"No more than these of the role; absent: all of it."`
+	Limited     bool     `json:"limited,omitempty" doc:"With the devices of groups only."`
+	Groups      []string `json:"groups,omitempty" maxItems:"10" doc:"Resource groups."`
 }
 
 func (s *server) createApp(ctx context.Context, actor registry.Actor, in *struct {
 	InOrg
 	Body NewApp
 }) (*created[AppWithToken], error) {
-	a, token, err := s.registry.CreateApplication(ctx, actor, registry.Application{Org: in.org(), Name: in.Body.Name})
+	a, token, err := s.registry.CreateApplication(ctx, actor, registry.Application{Org: in.org(), Name: in.Body.Name,
+		Role: in.Body.Role, Permissions: in.Body.Permissions, Limited: in.Body.Limited, Groups: in.Body.Groups})
 	if err != nil {
 		return nil, err
 	}
@@ -69,12 +95,25 @@ func (s *server) getApp(ctx context.Context, actor registry.Actor, in *InApp) (*
 	return &body[App]{Body: app(a)}, nil
 }
 
+// AppChange is what to change of an API key; what is left out stays.
+type AppChange struct {
+	Disabled *bool      `json:"disabled,omitempty" doc:"Disabled: connections are closed at once and new ones refused, also those of API keys that were made with it."`
+	Rights   *AppRights `json:"rights,omitempty" doc:"What it may do, instead of the present rights. The caller stands behind it then."`
+}
+
 func (s *server) updateApp(ctx context.Context, actor registry.Actor, in *struct {
 	InApp
-	Body disable
+	Body AppChange
 }) (*body[App], error) {
-	if err := s.registry.SetApplicationDisabled(ctx, actor, in.org(), in.Key, in.Body.Disabled); err != nil {
-		return nil, err
+	if in.Body.Rights != nil {
+		if err := s.registry.SetApplicationRights(ctx, actor, in.Body.Rights.of(registry.Application{Org: in.org(), Key: in.Key})); err != nil {
+			return nil, err
+		}
+	}
+	if in.Body.Disabled != nil {
+		if err := s.registry.SetApplicationDisabled(ctx, actor, in.org(), in.Key, *in.Body.Disabled); err != nil {
+			return nil, err
+		}
 	}
 	return s.getApp(ctx, actor, &in.InApp)
 }

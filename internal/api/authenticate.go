@@ -41,9 +41,10 @@ func (s *server) authenticate(ctx huma.Context, next func(huma.Context)) {
 }
 
 // ownOrg keeps an API key inside its organisation before anything is looked up:
-// another one looks to it as if it were not there.
+// another one looks to it as if it were not there. Of which ones a person is a
+// member, the registry knows.
 func ownOrg(a registry.Actor, org auth.OrgID) error {
-	if org != "" && !a.Admin && a.Principal.Org != org {
+	if org != "" && a.Principal.Kind != auth.Person && a.Principal.Org != org {
 		return errs.E(errs.NotFound, "there is no such organisation")
 	}
 	return nil

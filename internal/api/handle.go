@@ -29,6 +29,10 @@ func update[I, O any](s *server, a huma.API, path, id, summary string, h handler
 	register(s, a, http.MethodPatch, path, id, summary, http.StatusOK, true, h)
 }
 
+func replace[I, O any](s *server, a huma.API, path, id, summary string, h handler[I, O]) {
+	register(s, a, http.MethodPut, path, id, summary, http.StatusOK, true, h)
+}
+
 func remove[I any](s *server, a huma.API, path, id, summary string, h func(context.Context, registry.Actor, *I) error) {
 	register(s, a, http.MethodDelete, path, id, summary, http.StatusNoContent, true,
 		func(ctx context.Context, actor registry.Actor, in *I) (*nothing, error) {
@@ -81,7 +85,8 @@ func tag(path string) string {
 	for _, p := range []struct{ prefix, tag string }{
 		{"/orgs/{org}/types", "device types"}, {"/orgs/{org}/devices", "devices"}, {"/orgs/{org}/apps", "API keys"},
 		{"/orgs/{org}/users", "MQTT users"}, {"/orgs/{org}/limit", "limits"},
-		{"/orgs/{org}/issuers", "identity providers"}, {"/orgs", "organisations"}, {"/audit", "audit"},
+		{"/orgs/{org}/issuers", "identity providers"}, {"/orgs/{org}/roles", "roles"}, {"/orgs/{org}/groups", "resource groups"},
+		{"/orgs/{org}/members", "members"}, {"/orgs/{org}/invitations", "members"}, {"/me/memberships", "members"}, {"/join", "members"}, {"/people", "members"}, {"/orgs", "organisations"}, {"/audit", "audit"},
 		{"/enrol", "certificates"}, {"/renew", "certificates"},
 	} {
 		if len(path) >= len(p.prefix) && path[:len(p.prefix)] == p.prefix {

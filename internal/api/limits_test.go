@@ -35,7 +35,7 @@ func (f *fixture) limits(t *testing.T, who caller, path string, change any) map[
 func TestLimits(t *testing.T) {
 	f := start(t)
 	org := "/api/v1/orgs/" + string(f.first.Org.ID)
-	own := application(f.first.Application.Key, f.first.ApplicationToken.Reveal())
+	own := f.manager(t)
 	all := f.limits(t, own, org+"/limits", nil)
 	if len(all) != len(quota.All()) {
 		t.Errorf("%d limits are shown", len(all))
@@ -95,7 +95,7 @@ func TestLimits(t *testing.T) {
 func TestLimitRefusals(t *testing.T) {
 	f := start(t)
 	org := "/api/v1/orgs/" + string(f.first.Org.ID)
-	own := application(f.first.Application.Key, f.first.ApplicationToken.Reveal())
+	own := f.manager(t)
 	for _, c := range []struct {
 		who    caller
 		path   string
@@ -127,7 +127,7 @@ func TestLimitRefusals(t *testing.T) {
 func TestLimitEvents(t *testing.T) {
 	f := start(t)
 	org := string(f.first.Org.ID)
-	own := application(f.first.Application.Key, f.first.ApplicationToken.Reveal())
+	own := f.manager(t)
 	var l struct {
 		Items []struct {
 			Principal, Client, Limit, Outcome string

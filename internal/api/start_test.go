@@ -123,6 +123,14 @@ type answer struct {
 }
 
 // ask makes a request. A string is sent as it is, anything else as JSON.
+// manager returns an API key of the first organisation that may do nearly all.
+func (f *fixture) manager(t testing.TB) caller {
+	t.Helper()
+	var k struct{ Key, Token string }
+	f.ask(t, f.admin, "POST", "/api/v1/orgs/"+string(f.first.Org.ID)+"/apps", map[string]any{"role": "manager"}).is(t, 201).into(t, &k)
+	return application(k.Key, k.Token)
+}
+
 func (f *fixture) ask(t testing.TB, who caller, method, path string, in any) answer {
 	t.Helper()
 	var body io.Reader

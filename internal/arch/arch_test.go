@@ -28,6 +28,7 @@ var allowed = map[string]string{
 	"internal/auth/authtest": "std auth errs quota secret",
 	"internal/auth/sasl":     "std",
 	"internal/auth/jwt":      "errs",
+	"internal/permission":    "std errs",
 	"internal/client":        "std errs mqtt secret",
 	// seams and their drivers
 	"internal/store":             "std errs",
@@ -42,12 +43,12 @@ var allowed = map[string]string{
 	"internal/audit":     "auth errs keyring secret store",
 	"internal/ca":        "std audit auth errs keyring store",
 	"internal/ca/catest": "std auth ca errs",
-	"internal/profile":   "std auth errs quota topic",
+	"internal/profile":   "std auth errs permission quota topic",
 	"internal/home":      "std auth engine errs profile topic",
-	"internal/registry":  "audit auth auth/jwt auth/sasl ca errs keyring profile quota secret store topic",
+	"internal/registry":  "audit auth auth/jwt auth/sasl ca errs keyring permission profile quota secret store topic",
 	// faces: they never import each other
 	"internal/broker":       "auth door engine errs mqtt poll quota secret topic",
-	"internal/api":          "audit auth auth/jwt ca errs quota registry secret store",
+	"internal/api":          "audit auth auth/jwt ca errs permission quota registry secret store",
 	"internal/console":      "std auth engine errs quota registry secret topic",
 	"internal/edge":         "std client edge/sources errs mqtt secret",
 	"internal/edge/sources": "",

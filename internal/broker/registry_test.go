@@ -57,7 +57,7 @@ func newSite(t *testing.T) *site {
 	must(err)
 	s := &site{
 		reg:    registry.New(registry.Config{DB: db, Ring: ring, Issuer: authority, Log: slog.New(slog.NewTextHandler(testLog{t}, nil))}),
-		admin:  registry.Actor{Principal: auth.Principal{Kind: auth.Person, ID: "tester"}, Admin: true},
+		admin:  registry.Actor{Principal: auth.Principal{Kind: auth.System, ID: "tester"}, Admin: true},
 		tokens: map[string]string{},
 	}
 	org, err := s.reg.CreateOrg(ctx, s.admin, registry.Org{})

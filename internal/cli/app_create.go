@@ -7,14 +7,15 @@ import (
 )
 
 func appCreate(e *env) *cobra.Command {
-	return &cobra.Command{
+	var x rights
+	c := &cobra.Command{
 		Use: "create [NAME]", Short: "Create an API key and print its token, this once", Args: args(0, 1),
 		RunE: func(c *cobra.Command, a []string) error {
 			r, org, err := e.inOrg(c.Context())
 			if err != nil {
 				return err
 			}
-			in := map[string]string{}
+			in := x.in()
 			if len(a) > 0 {
 				in["name"] = a[0]
 			}
@@ -25,4 +26,7 @@ func appCreate(e *env) *cobra.Command {
 			return err
 		},
 	}
+	x.flags(c, "PD_STANDARD_APP")
+	c.Flags().StringSliceVar(&x.only, "only", nil, "a permission it has no more than, for example device:read; may be given several times")
+	return c
 }

@@ -22,7 +22,7 @@ type person struct {
 func (p person) String() string { return first(p.Name, p.ID) }
 
 func loginCommand(e *env) *cobra.Command {
-	var code, broker string
+	var code, broker, name string
 	var fresh bool
 	c := &cobra.Command{
 		Use: "login", Short: "Sign in to a server with a one-time code", Args: args(0, 0),
@@ -35,16 +35,17 @@ func loginCommand(e *env) *cobra.Command {
 			if fresh {
 				return e.newCode(c, "cli", func(code string) error { return e.facts("Code", code) })
 			}
-			return e.login(c, code, broker)
+			return e.login(c, code, broker, name)
 		},
 	}
 	c.Flags().StringVar(&code, "code", "", "the one-time code (it ends up in your shell's history, but is good only once)")
 	c.Flags().StringVar(&broker, "broker", "", "where MQTT is, as host:port (else port 8883 of the server)")
+	c.Flags().StringVar(&name, "join", "", "your name: the code is that of an invitation, and you are new here")
 	c.Flags().BoolVar(&fresh, "new-code", false, "make a code for signing in on another computer")
 	return c
 }
 
-func (e *env) login(c *cobra.Command, code, broker string) error {
+func (e *env) login(c *cobra.Command, code, broker, name string) error {
 	s, err := e.load()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -64,7 +65,11 @@ func (e *env) login(c *cobra.Command, code, broker string) error {
 		Me    person
 	}
 	r.token = secret.String{} // the code alone decides who signs in
-	if err := r.open(c.Context(), http.MethodPost, "/sign-in", map[string]string{"code": one.Reveal()}, &in); err != nil {
+	path, body := "/sign-in", map[string]string{"code": one.Reveal()}
+	if name != "" {
+		path, body["name"] = "/join", name
+	}
+	if err := r.open(c.Context(), http.MethodPost, path, body, &in); err != nil {
 		return err
 	}
 	next := saved{Server: r.server, Broker: first(broker, r.broker), CA: string(r.ca), Token: in.Token, Person: in.Me.String()}

@@ -71,6 +71,45 @@ func show[T any](ctx context.Context, e *env, r *remote, path string, p *page, h
 	return nil
 }
 
+// showAll prints what is at path, which has no pages.
+func showAll[T any](ctx context.Context, e *env, r *remote, path string, head []string, row func(T) []string) error {
+	return one(ctx, e, r, http.MethodGet, path, nil, func(l list[T]) error {
+		if len(l.Items) == 0 {
+			e.note("there are none")
+			return nil
+		}
+		rows := make([][]string, 0, len(l.Items))
+		for _, i := range l.Items {
+			rows = append(rows, row(i))
+		}
+		return e.table(head, rows)
+	})
+}
+
+// deletion is a command that deletes the thing of that name below the path of an
+// organisation, after asking.
+func deletion(e *env, noun, use, short, path string) *cobra.Command {
+	var yes bool
+	c := &cobra.Command{
+		Use: use, Short: short, Args: args(1, 1),
+		RunE: func(c *cobra.Command, a []string) error {
+			r, org, err := e.inOrg(c.Context())
+			if err != nil {
+				return err
+			}
+			if err := e.sure(yes, noun+" "+a[0]); err != nil {
+				return err
+			}
+			if err := r.call(c.Context(), http.MethodDelete, join(org+"/"+path, a[0]), nil, nil); err != nil {
+				return err
+			}
+			return e.done("Deleted %s %s.", noun, a[0])
+		},
+	}
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return c
+}
+
 // one asks for, or makes, one thing, and prints it.
 func one[T any](ctx context.Context, e *env, r *remote, method, path string, in any, print func(T) error) error {
 	var raw []byte

@@ -43,6 +43,9 @@ func (s *server) events(w http.ResponseWriter, r *http.Request, actor registry.A
 	if err != nil {
 		return err
 	}
+	if err := s.registry.MayReceive(r.Context(), actor, org.ID); err != nil {
+		return err
+	}
 	if org.Disabled {
 		return errs.E(errs.Denied, "The organisation is disabled.")
 	}
@@ -155,6 +158,9 @@ func (s *server) allowed(ctx context.Context, actor registry.Actor, token secret
 	}
 	if now.Principal != actor.Principal {
 		return errs.E(errs.Unauthenticated, "somebody else is signed in now")
+	}
+	if err := s.registry.MayReceive(ctx, now, org); err != nil {
+		return err
 	}
 	o, err := s.registry.Org(ctx, now, org)
 	if err != nil {

@@ -91,7 +91,7 @@ func (n *Node) loopback(port int) string { return net.JoinHostPort("127.0.0.1", 
 // enrolment token for it.
 func (n *Node) edgeToken(ctx context.Context) (secret.String, error) {
 	org := n.first.Org.ID
-	actor := registry.Actor{Principal: auth.Principal{Org: org, Kind: auth.System, ID: "edge"}, Admin: true}
+	actor := registry.Actor{Principal: auth.Principal{Org: org, Kind: auth.System, ID: "edge"}}
 	id := edgeID()
 	_, err := n.registry.CreateDeviceType(ctx, actor, registry.DeviceType{Org: org, ID: edgeType, Class: "Device", Description: "Computers that read their own sensors"})
 	if err != nil && errs.CodeOf(err) != errs.Conflict {

@@ -68,7 +68,7 @@ func home(spec *auth.Spec, id Identity) error {
 		b.watch("current/#", "device/#", "provider/#")
 	case auth.Application, auth.Person, auth.System:
 		b.prefix = ""
-		b.rules = Everything()
+		b.rules = id.everything()
 		spec.Retain = true
 		for _, in := range []string{"", string(p.Org) + "/"} {
 			b.guard(in+"device/+", in+"provider/+")

@@ -5,6 +5,7 @@ import (
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/permission"
 )
 
 // managed are the topics on which a device speaks to device management, after
@@ -28,10 +29,11 @@ func iot2(spec *auth.Spec, id Identity) error {
 			spec.Registrable = registrable(&b)
 		}
 	case auth.Application, auth.Person:
-		application(&b)
-		err = scale(spec)
+		if err = application(&b, id); err == nil {
+			err = scale(spec)
+		}
 	case auth.System:
-		application(&b)
+		err = application(&b, id)
 	default:
 		err = errs.E(errs.Denied, "a %v cannot use the topics of an iot-2 organisation", id.Ref.Principal.Kind)
 	}
@@ -118,16 +120,70 @@ func (b *builder) send(own string) {
 	}
 }
 
-// application lets an application send and receive events and commands of all
-// devices, and receive what the platform says about devices and applications.
-func application(b *builder) {
-	b.allow("iot-2/type/+/id/+/evt/+/fmt/+", auth.Publish, auth.Subscribe, auth.Receive)
-	b.allow("iot-2/type/+/id/+/cmd/+/fmt/+", auth.Publish, auth.Subscribe, auth.Receive)
+// application lets an application, or a person, send and receive events and
+// commands of the devices that its rights are for, and receive what the platform
+// says about devices and applications. It may subscribe for all devices, and
+// receives what is of its own.
+func application(b *builder, id Identity) error {
+	r := id.rights()
+	which := []string{part("+", "+")}
+	if r.Limited {
+		which = which[:0]
+		for _, d := range id.Devices {
+			typ, dev, _ := strings.Cut(d, ":")
+			if err := checkDevice(typ, dev); err != nil {
+				return err
+			}
+			which = append(which, part(typ, dev))
+		}
+	}
+	for _, x := range []struct {
+		publish, receive permission.Permission
+		levels           string
+	}{
+		{permission.EventPublish, permission.EventReceive, "evt/+/fmt/+"},
+		{permission.CommandPublish, permission.CommandReceive, "cmd/+/fmt/+"},
+	} {
+		if r.Set.Has(x.receive) {
+			b.allow("iot-2/"+part("+", "+")+x.levels, auth.Subscribe)
+		}
+		for _, own := range which {
+			if r.Set.Has(x.publish) {
+				b.allow("iot-2/"+own+x.levels, auth.Publish)
+			}
+			if r.Set.Has(x.receive) {
+				b.allow("iot-2/"+own+x.levels, auth.Receive)
+			}
+		}
+	}
+	monitor(b, r, which)
+	return nil
+}
+
+// monitor lets an application receive what the platform says.
+func monitor(b *builder, r permission.Rights, which []string) {
+	if r.Set.Has(permission.MonitorReceive) {
+		b.allow("iot-2/"+part("+", "+")+"mon", auth.Subscribe)
+		for _, own := range which {
+			b.allow("iot-2/"+own+"mon", auth.Receive)
+		}
+		if !r.Limited {
+			b.allow("iot-2/app/+/mon", auth.Subscribe, auth.Receive)
+		}
+	}
+	if !r.Set.Has(permission.EventReceive) {
+		return
+	}
+	for _, levels := range [...]string{"intf/+/evt/state", "err/data"} {
+		b.allow("iot-2/"+part("+", "+")+levels, auth.Subscribe)
+		for _, own := range which {
+			b.allow("iot-2/"+own+levels, auth.Receive)
+		}
+	}
+	if r.Limited {
+		return
+	}
 	for _, f := range [...]string{
-		"iot-2/type/+/id/+/mon",
-		"iot-2/app/+/mon",
-		"iot-2/type/+/id/+/intf/+/evt/state",
-		"iot-2/type/+/id/+/err/data",
 		"iot-2/intf/+/rule/+/evt/trigger",
 		"iot-2/intf/+/rule/+/err/data",
 		"iot-2/thing/type/+/id/+/intf/+/evt/state",

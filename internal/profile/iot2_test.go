@@ -9,6 +9,7 @@ import (
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/permission"
 	"github.com/keepmq/keepmq/internal/profile"
 	"github.com/keepmq/keepmq/internal/topic"
 )
@@ -23,7 +24,8 @@ func grant(t testing.TB, which string, id profile.Identity) *auth.Grant {
 }
 
 func identity(kind auth.Kind, id, client string) profile.Identity {
-	return profile.Identity{Ref: auth.Ref{Principal: auth.Principal{Org: "abc123", Kind: kind, ID: id}, Client: client}}
+	return profile.Identity{Ref: auth.Ref{Principal: auth.Principal{Org: "abc123", Kind: kind, ID: id}, Client: client},
+		Rights: permission.Rights{Set: permission.All}}
 }
 
 func device(t testing.TB) *auth.Grant {

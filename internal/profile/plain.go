@@ -27,7 +27,7 @@ func plain(spec *auth.Spec, id Identity) error {
 		spec.Rules, err = expand(id, p.ID)
 		return err
 	case auth.Application, auth.Person, auth.System:
-		spec.Rules = Everything()
+		spec.Rules = id.everything()
 		return nil
 	default:
 		return errs.E(errs.Denied, "a %v cannot connect to a plain organisation", p.Kind)

@@ -10,6 +10,7 @@ package profile
 import (
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/permission"
 	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/topic"
 )
@@ -31,6 +32,9 @@ type Identity struct {
 	Clients  []string    // of this user: the client identifiers that %c may stand for
 	Role     string      // of a user in a home organisation
 	Home     HomeOptions // of a home organisation
+
+	Rights  permission.Rights // of an application or a person
+	Devices []string          // "type:id" of every device that those are limited to
 
 	OrgLimits, TypeLimits quota.Limits // what is set for the organisation and the device type
 }
@@ -54,6 +58,29 @@ func Grant(profile string, id Identity) (*auth.Grant, error) {
 		return nil, err
 	}
 	return auth.NewGrant(spec), nil
+}
+
+// rights returns what id may do that acts for its organisation. KeepMQ's own
+// parts may do everything.
+func (id Identity) rights() permission.Rights {
+	if id.Ref.Principal.Kind == auth.System {
+		return permission.Rights{Set: permission.All}
+	}
+	return id.Rights
+}
+
+// everything is Everything for who acts for a plain or home organisation, as far
+// as its rights go. There are no devices there to which they could be limited.
+func (id Identity) everything() []auth.Rule {
+	var b builder
+	r := id.rights()
+	if !r.Limited && r.Set.Covers(permission.Of(permission.EventPublish, permission.CommandPublish)) {
+		b.allow("#", auth.Publish)
+	}
+	if !r.Limited && r.Set.Covers(permission.Of(permission.EventReceive, permission.CommandReceive)) {
+		b.allow("#", auth.Subscribe, auth.Receive)
+	}
+	return b.rules
 }
 
 // A builder collects rules.

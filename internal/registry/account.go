@@ -5,8 +5,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/permission"
 	"github.com/keepmq/keepmq/internal/store"
 )
 
@@ -19,14 +21,17 @@ type account struct {
 	disabled  bool // it or its organisation
 	version   int
 	hash      []byte
-	scram     []byte      // the keys for SCRAM, sealed; empty: none
-	attached  []string    // of a gateway: "type:id" of each enabled device attached to it
-	registers bool        // of a gateway: it may register devices
-	patterns  []auth.Rule // of every user of the organisation
-	rules     []auth.Rule // of a user
-	clients   []string    // of a user: its client identifiers
-	role      string      // of a user of a home
-	home      HomeOptions // of its organisation
+	scram     []byte            // the keys for SCRAM, sealed; empty: none
+	attached  []string          // of a gateway: "type:id" of each enabled device attached to it
+	registers bool              // of a gateway: it may register devices
+	patterns  []auth.Rule       // of every user of the organisation
+	rules     []auth.Rule       // of a user
+	clients   []string          // of a user: its client identifiers
+	role      string            // of a user of a home
+	home      HomeOptions       // of its organisation
+	rights    permission.Rights // of an API key or a person
+	devices   []string          // "type:id" of each device those are limited to
+	until     time.Time         // when that ends; zero: never
 }
 
 // errNobody says that there is no such account.
@@ -41,6 +46,9 @@ var errWrong = errors.New("wrong token")
 // whether the name exists.
 func (r *Registry) account(ctx context.Context, p auth.Principal, accept func(*account) bool) (*account, error) {
 	a, generation := r.known.get(p)
+	if a != nil && !a.until.IsZero() && !r.clock().Before(a.until) {
+		a = nil // what was remembered is over
+	}
 	if a == nil {
 		accept(&account{principal: p})
 	} else if accept(a) {
@@ -59,6 +67,8 @@ func (r *Registry) account(ctx context.Context, p auth.Principal, accept func(*a
 			a.attached, err = readAttached(ctx, tx, p)
 		case auth.User:
 			a.clients, err = readClients(ctx, tx, p.Org, p.ID)
+		case auth.Application:
+			err = r.readHolder(ctx, tx, a)
 		}
 		return err
 	})
@@ -67,6 +77,21 @@ func (r *Registry) account(ctx context.Context, p auth.Principal, accept func(*a
 	}
 	r.known.put(a, generation)
 	return a, nil
+}
+
+// readHolder completes the account of an API key by what it may do.
+func (r *Registry) readHolder(ctx context.Context, tx *store.Tx, a *account) error {
+	p, err := readApplication(ctx, tx, a.principal.Org, a.principal.ID)
+	if err != nil {
+		return err
+	}
+	held, err := r.keyHolds(ctx, tx, p, maxMakers)
+	if err != nil {
+		return err
+	}
+	a.rights, a.until = held.rights, held.until
+	a.devices, err = devicesOf(ctx, tx, p.Org, a.rights)
+	return err
 }
 
 const (

@@ -15,20 +15,6 @@ type Actor struct {
 	Session   string // the id of a person's session; empty for others
 }
 
-// mayManage checks that a may manage organisation org. To another
-// organisation's application an organisation is simply not there.
-func (a Actor) mayManage(org auth.OrgID) error {
-	switch {
-	case a.Admin:
-		return nil
-	case a.Principal.Kind != auth.Application:
-		return errs.E(errs.Denied, "only an administrator or an API key of the organisation may do this")
-	case a.Principal.Org != org || org == "":
-		return noOrg(org)
-	}
-	return nil
-}
-
 // mayAdminister checks that a may do what concerns the whole installation.
 func (a Actor) mayAdminister() error {
 	if !a.Admin {

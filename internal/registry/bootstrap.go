@@ -9,6 +9,7 @@ import (
 	"github.com/keepmq/keepmq/internal/audit"
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/permission"
 	"github.com/keepmq/keepmq/internal/secret"
 	"github.com/keepmq/keepmq/internal/store"
 )
@@ -101,12 +102,17 @@ func (r *Registry) bootstrap(ctx context.Context, tx *store.Tx) (b BootstrapResu
 	if b.Administrator, err = r.insertAdministrator(ctx, tx); err != nil {
 		return b, nil, err
 	}
+	owner := Member{Org: b.Org.ID, Person: b.Administrator.ID, Role: permission.Owner, Created: r.now()}
+	if err := insertMember(ctx, tx, owner); err != nil {
+		return b, nil, err
+	}
 	t := DeviceType{Org: b.Org.ID, ID: firstType, Class: ClassDevice, Description: "Created at the first start", Created: r.now()}
 	if err := insertType(ctx, tx, t); err != nil {
 		return b, nil, err
 	}
 	b.Device = Device{Org: b.Org.ID, Type: t.ID, ID: firstDevice}
-	b.Application = Application{Org: b.Org.ID, Key: newKey(b.Org.ID), Name: firstApp, Created: r.now()}
+	b.Application = Application{Org: b.Org.ID, Key: newKey(b.Org.ID), Name: firstApp, Created: r.now(),
+		Role: permission.Application, Maker: auth.Principal{Kind: auth.System}}
 	forDevice, err := r.newFresh(b.Device.Principal())
 	if err != nil {
 		return b, nil, err

@@ -10,6 +10,7 @@ import (
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/ca"
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/permission"
 	"github.com/keepmq/keepmq/internal/store"
 )
 
@@ -66,11 +67,11 @@ func (r *Registry) liveCertificates(ctx context.Context, org auth.OrgID, typ, id
 // on, and connections made with it end.
 func (r *Registry) RevokeCertificate(ctx context.Context, a Actor, org auth.OrgID, typ, id, serial string) error {
 	missing := errs.E(errs.NotFound, "certificate %q of device %q not found", serial, id)
-	err := r.revokeLive(ctx, a, org, typ, id, reasonUnspecified, func(c Certificate) bool { return c.Serial == serial }, missing)
+	err := r.revokeLive(ctx, a, permission.DeviceCredential, org, typ, id, reasonUnspecified, func(c Certificate) bool { return c.Serial == serial }, missing)
 	if err != nil {
 		return err
 	}
-	return r.changeDevice(ctx, a, org, typ, id, "certificate.revoke", func(tx *store.Tx, d Device, e *effect) error {
+	return r.changeDevice(ctx, a, permission.DeviceCredential, org, typ, id, "certificate.revoke", func(tx *store.Tx, d Device, e *effect) error {
 		e.detail = map[string]any{"serial": serial}
 		const q = `DELETE FROM device_certificate WHERE serial = $1 AND org = $2 AND type = $3 AND device = $4`
 		res, err := tx.ExecContext(ctx, q, serial, org, typ, id)
@@ -81,9 +82,9 @@ func (r *Registry) RevokeCertificate(ctx context.Context, a Actor, org auth.OrgI
 // revokeLive revokes those certificates of a device that match chooses; missing
 // is returned if there is none. The authority comes before our own rows: if we
 // stop between the two, a certificate is refused that should be, not let in.
-func (r *Registry) revokeLive(ctx context.Context, a Actor, org auth.OrgID, typ, id string, reason int,
+func (r *Registry) revokeLive(ctx context.Context, a Actor, p permission.Permission, org auth.OrgID, typ, id string, reason int,
 	match func(Certificate) bool, missing error) error {
-	d, err := r.Device(ctx, a, org, typ, id)
+	d, err := r.device(ctx, a, p, org, typ, id)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/permission"
 	"github.com/keepmq/keepmq/internal/secret"
 	"github.com/keepmq/keepmq/internal/store"
 )
@@ -93,7 +94,11 @@ func noDevice(typ, id string) error {
 // CreateDevice creates a device and returns its token, which is never shown
 // again.
 func (r *Registry) CreateDevice(ctx context.Context, a Actor, d Device) (Device, secret.String, error) {
-	if err := a.mayManage(d.Org); err != nil {
+	ctx, h, err := r.mayAs(ctx, a, d.Org, permission.DeviceWrite)
+	if err == nil {
+		err = unlimited(h)
+	}
+	if err != nil {
 		return Device{}, secret.String{}, err
 	}
 	if err := checkDevice(d); err != nil {
@@ -170,11 +175,17 @@ func newUID() (string, error) {
 
 // Device returns one device.
 func (r *Registry) Device(ctx context.Context, a Actor, org auth.OrgID, typ, id string) (Device, error) {
-	if err := a.mayManage(org); err != nil {
+	return r.device(ctx, a, permission.DeviceRead, org, typ, id)
+}
+
+// device returns one device to who may do p with it.
+func (r *Registry) device(ctx context.Context, a Actor, p permission.Permission, org auth.OrgID, typ, id string) (Device, error) {
+	ctx, err := r.mayDevice(ctx, a, org, typ, id, p)
+	if err != nil {
 		return Device{}, err
 	}
 	var d Device
-	err := r.view(ctx, func(tx *store.Tx) (err error) {
+	err = r.view(ctx, func(tx *store.Tx) (err error) {
 		if _, err := readOrg(ctx, tx, org); err != nil {
 			return err
 		}
@@ -189,10 +200,12 @@ func readDevice(ctx context.Context, tx *store.Tx, org auth.OrgID, typ, id strin
 	return one[Device](tx.QueryRowContext(ctx, q, org, typ, id), noDevice(typ, id))
 }
 
-// changeDevice makes one change to one device, which do is given as it was.
-func (r *Registry) changeDevice(ctx context.Context, a Actor, org auth.OrgID, typ, id, action string,
+// changeDevice makes one change to one device, which do is given as it was, for
+// who may do p with it.
+func (r *Registry) changeDevice(ctx context.Context, a Actor, p permission.Permission, org auth.OrgID, typ, id, action string,
 	do func(*store.Tx, Device, *effect) error) error {
-	if err := a.mayManage(org); err != nil {
+	ctx, err := r.mayDevice(ctx, a, org, typ, id, p)
+	if err != nil {
 		return err
 	}
 	return r.change(ctx, a, func(tx *store.Tx) (effect, error) {
@@ -212,7 +225,7 @@ func (r *Registry) changeDevice(ctx context.Context, a Actor, org auth.OrgID, ty
 // SetDeviceDisabled locks a device out or lets it in again. It keeps its token
 // and its certificates, which are refused as long as it is disabled.
 func (r *Registry) SetDeviceDisabled(ctx context.Context, a Actor, org auth.OrgID, typ, id string, disabled bool) error {
-	return r.changeDevice(ctx, a, org, typ, id, able("device", disabled), func(tx *store.Tx, _ Device, _ *effect) error {
+	return r.changeDevice(ctx, a, permission.DeviceWrite, org, typ, id, able("device", disabled), func(tx *store.Tx, _ Device, _ *effect) error {
 		const q = `UPDATE device SET disabled = $4 WHERE org = $1 AND type = $2 AND id = $3`
 		_, err := tx.ExecContext(ctx, q, org, typ, id, disabled)
 		return wrap("update device", err)
@@ -226,7 +239,7 @@ func (r *Registry) RotateDeviceToken(ctx context.Context, a Actor, org auth.OrgI
 	if err != nil {
 		return secret.String{}, err
 	}
-	err = r.changeDevice(ctx, a, org, typ, id, "device.rotate", func(tx *store.Tx, d Device, e *effect) error {
+	err = r.changeDevice(ctx, a, permission.DeviceCredential, org, typ, id, "device.rotate", func(tx *store.Tx, d Device, e *effect) error {
 		e.detail = map[string]any{"version": d.TokenVersion + 1}
 		return r.storeDeviceToken(ctx, tx, d, f)
 	})
@@ -250,7 +263,7 @@ func (r *Registry) SetDeviceGateway(ctx context.Context, a Actor, org auth.OrgID
 	if gateway == "" {
 		action = "device.detach"
 	}
-	return r.changeDevice(ctx, a, org, typ, id, action, func(tx *store.Tx, d Device, e *effect) error {
+	return r.changeDevice(ctx, a, permission.DeviceWrite, org, typ, id, action, func(tx *store.Tx, d Device, e *effect) error {
 		if err := checkGateway(gateway); err != nil {
 			return err
 		}
@@ -273,10 +286,14 @@ func (r *Registry) SetDeviceGateway(ctx context.Context, a Actor, org auth.OrgID
 // were attached to it are attached to nothing then.
 func (r *Registry) DeleteDevice(ctx context.Context, a Actor, org auth.OrgID, typ, id string) error {
 	all := func(Certificate) bool { return true }
-	if err := r.revokeLive(ctx, a, org, typ, id, reasonCessation, all, nil); err != nil {
+	if err := r.revokeLive(ctx, a, permission.DeviceWrite, org, typ, id, reasonCessation, all, nil); err != nil {
 		return err
 	}
-	return r.changeDevice(ctx, a, org, typ, id, "device.delete", func(tx *store.Tx, d Device, _ *effect) error {
+	return r.changeDevice(ctx, a, permission.DeviceWrite, org, typ, id, "device.delete", func(tx *store.Tx, d Device, e *effect) error {
+		// A later device of that name is in none of its groups.
+		if err := affectHoldersOf(ctx, tx, org, DeviceName{typ, id}, e); err != nil {
+			return err
+		}
 		const detach = `UPDATE device SET gateway_type = '', gateway_id = ''
 			WHERE org = $1 AND gateway_type = $2 AND gateway_id = $3 AND gateway_id <> ''`
 		if d.Class == ClassGateway {

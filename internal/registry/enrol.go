@@ -13,6 +13,7 @@ import (
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/ca"
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/permission"
 	"github.com/keepmq/keepmq/internal/secret"
 	"github.com/keepmq/keepmq/internal/store"
 )
@@ -31,7 +32,7 @@ func (r *Registry) CreateEnrolment(ctx context.Context, a Actor, org auth.OrgID,
 		ttl = DefaultEnrolment
 	}
 	token := newToken()
-	err := r.changeDevice(ctx, a, org, typ, id, "enrolment.create", func(tx *store.Tx, _ Device, e *effect) error {
+	err := r.changeDevice(ctx, a, permission.DeviceCredential, org, typ, id, "enrolment.create", func(tx *store.Tx, _ Device, e *effect) error {
 		if ttl < MinEnrolment || ttl > MaxEnrolment {
 			return errs.E(errs.Invalid, "ttl must be between %v and %v, is %v", MinEnrolment, MaxEnrolment, ttl)
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/permission"
 	"github.com/keepmq/keepmq/internal/profile"
 	"github.com/keepmq/keepmq/internal/store"
 )
@@ -38,11 +39,12 @@ func (o Org) checkHome() error {
 // SetHome changes what a home chooses. Whoever is connected goes on as the new
 // choice has it, or is disconnected.
 func (r *Registry) SetHome(ctx context.Context, a Actor, id auth.OrgID, c HomeChange) (Org, error) {
-	if err := a.mayManage(id); err != nil {
+	ctx, err := r.may(ctx, a, id, permission.OrgWrite)
+	if err != nil {
 		return Org{}, err
 	}
 	var changed Org
-	err := r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	err = r.change(ctx, a, func(tx *store.Tx) (effect, error) {
 		old, err := readOrg(ctx, tx, id)
 		if err != nil {
 			return effect{}, err
@@ -75,7 +77,8 @@ func (r *Registry) SetHome(ctx context.Context, a Actor, id auth.OrgID, c HomeCh
 // SetUserRole gives a user of a home another role. Its connections go on with
 // the rights of that.
 func (r *Registry) SetUserRole(ctx context.Context, a Actor, org auth.OrgID, name, role string) error {
-	if err := a.mayManage(org); err != nil {
+	ctx, err := r.may(ctx, a, org, permission.UserWrite)
+	if err != nil {
 		return err
 	}
 	if err := profile.CheckRole(role); err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/auth/jwt"
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/permission"
 	"github.com/keepmq/keepmq/internal/store"
 )
 
@@ -95,7 +96,8 @@ func (i *Issuer) encoded() (algorithms, keys string, err error) {
 
 // CreateIssuer has an organisation accept the tokens of an issuer.
 func (r *Registry) CreateIssuer(ctx context.Context, a Actor, i Issuer) (Issuer, error) {
-	if err := a.mayManage(i.Org); err != nil {
+	ctx, err := r.may(ctx, a, i.Org, permission.IssuerWrite)
+	if err != nil {
 		return Issuer{}, err
 	}
 	if err := i.check(); err != nil {
@@ -103,7 +105,7 @@ func (r *Registry) CreateIssuer(ctx context.Context, a Actor, i Issuer) (Issuer,
 	}
 	i.Version, i.Created = 1, r.now()
 	i.Changed = i.Created
-	err := r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	err = r.change(ctx, a, func(tx *store.Tx) (effect, error) {
 		return effect{org: i.Org, action: "issuer.create", target: i.Name, detail: i.detail()}, insertIssuer(ctx, tx, &i)
 	})
 	if err != nil {
@@ -141,7 +143,8 @@ func insertIssuer(ctx context.Context, tx *store.Tx, i *Issuer) error {
 
 // Issuers lists the issuers of an organisation by name.
 func (r *Registry) Issuers(ctx context.Context, a Actor, org auth.OrgID, p Page) ([]Issuer, string, error) {
-	if err := r.readable(ctx, a, org); err != nil {
+	ctx, err := r.may(ctx, a, org, permission.IssuerRead)
+	if err != nil {
 		return nil, "", err
 	}
 	size, err := p.size()
@@ -163,11 +166,12 @@ func (r *Registry) Issuers(ctx context.Context, a Actor, org auth.OrgID, p Page)
 
 // Issuer returns one issuer.
 func (r *Registry) Issuer(ctx context.Context, a Actor, org auth.OrgID, name string) (Issuer, error) {
-	if err := a.mayManage(org); err != nil {
+	ctx, err := r.may(ctx, a, org, permission.IssuerRead)
+	if err != nil {
 		return Issuer{}, err
 	}
 	var i Issuer
-	err := r.view(ctx, func(tx *store.Tx) (err error) {
+	err = r.view(ctx, func(tx *store.Tx) (err error) {
 		if _, err := readOrg(ctx, tx, org); err != nil {
 			return err
 		}
@@ -186,11 +190,12 @@ func readIssuer(ctx context.Context, tx *store.Tx, org auth.OrgID, name string) 
 // was let in by a token of it has to authenticate again: what the token was
 // checked against is not there any more.
 func (r *Registry) UpdateIssuer(ctx context.Context, a Actor, to Issuer) (Issuer, error) {
-	if err := a.mayManage(to.Org); err != nil {
+	ctx, err := r.may(ctx, a, to.Org, permission.IssuerWrite)
+	if err != nil {
 		return Issuer{}, err
 	}
 	var i Issuer
-	err := r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	err = r.change(ctx, a, func(tx *store.Tx) (effect, error) {
 		if _, err := readOrg(ctx, tx, to.Org); err != nil {
 			return effect{}, err
 		}
@@ -244,7 +249,8 @@ func (i *Issuer) take(to Issuer) {
 // DeleteIssuer has an organisation accept no token of an issuer any more.
 // Connections that were made with one end.
 func (r *Registry) DeleteIssuer(ctx context.Context, a Actor, org auth.OrgID, name string) error {
-	if err := a.mayManage(org); err != nil {
+	ctx, err := r.may(ctx, a, org, permission.IssuerWrite)
+	if err != nil {
 		return err
 	}
 	return r.change(ctx, a, func(tx *store.Tx) (effect, error) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/permission"
 	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/store"
 )
@@ -40,11 +41,12 @@ func (r *Registry) TypeLimits(ctx context.Context, a Actor, org auth.OrgID, typ 
 }
 
 func (r *Registry) shownLimits(ctx context.Context, a Actor, k limitKey) (Limits, error) {
-	if err := a.mayManage(k.org); err != nil {
+	ctx, err := r.may(ctx, a, k.org, permission.LimitRead)
+	if err != nil {
 		return Limits{}, err
 	}
 	var l Limits
-	err := r.view(ctx, func(tx *store.Tx) (err error) {
+	err = r.view(ctx, func(tx *store.Tx) (err error) {
 		l, err = readBoth(ctx, tx, k)
 		return err
 	})
@@ -63,7 +65,8 @@ func (r *Registry) SetOrgLimits(ctx context.Context, a Actor, org auth.OrgID, ch
 // SetTypeLimits changes what is set for the devices of a type. It can only
 // lower what holds for them.
 func (r *Registry) SetTypeLimits(ctx context.Context, a Actor, org auth.OrgID, typ string, change map[string]any) (Limits, error) {
-	if err := a.mayManage(org); err != nil {
+	ctx, err := r.may(ctx, a, org, permission.LimitWrite)
+	if err != nil {
 		return Limits{}, err
 	}
 	if typ == "" {

@@ -4,7 +4,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/store"
@@ -73,7 +72,8 @@ func TestLimitsRefused(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()
 	org, _ := w.simple(t)
-	own := Actor{Principal: auth.Principal{Org: org, Kind: auth.Application, ID: "a-" + string(org) + "-0123456789"}}
+	p, _ := w.newApplication(t, org)
+	own := Actor{Principal: p.Principal()}
 	for name, tc := range map[string]struct {
 		err  error
 		code errs.Code

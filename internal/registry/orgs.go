@@ -9,6 +9,7 @@ import (
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/permission"
 	"github.com/keepmq/keepmq/internal/profile"
 	"github.com/keepmq/keepmq/internal/store"
 )
@@ -55,7 +56,7 @@ func (o Org) check() error {
 }
 
 // CreateOrg creates an organisation and the key that its messages are sealed
-// with.
+// with. The person who does so owns it.
 func (r *Registry) CreateOrg(ctx context.Context, a Actor, o Org) (Org, error) {
 	if err := a.mayAdminister(); err != nil {
 		return Org{}, err
@@ -65,8 +66,11 @@ func (r *Registry) CreateOrg(ctx context.Context, a Actor, o Org) (Org, error) {
 	}
 	o = r.completeOrg(o)
 	err := r.change(ctx, a, func(tx *store.Tx) (effect, error) {
-		return effect{org: o.ID, action: "org.create", target: string(o.ID),
-			detail: o.detail()}, r.insertOrg(ctx, tx, o)
+		e := effect{org: o.ID, action: "org.create", target: string(o.ID), detail: o.detail()}
+		if err := r.insertOrg(ctx, tx, o); err != nil || a.Principal.Kind != auth.Person {
+			return e, err
+		}
+		return e, insertMember(ctx, tx, Member{Org: o.ID, Person: a.Principal.ID, Role: permission.Owner, Created: o.Created})
 	})
 	if err != nil {
 		return Org{}, err
@@ -122,7 +126,8 @@ func (r *Registry) insertOrg(ctx context.Context, tx *store.Tx, o Org) error {
 	return nil
 }
 
-// Orgs lists the organisations by id. An API key sees its own only.
+// Orgs lists the organisations by id: an administrator sees all, an API key its
+// own, and anybody else those of which they are a member.
 func (r *Registry) Orgs(ctx context.Context, a Actor, p Page) ([]Org, string, error) {
 	size, err := p.size()
 	if err != nil {
@@ -132,15 +137,23 @@ func (r *Registry) Orgs(ctx context.Context, a Actor, p Page) ([]Org, string, er
 	if err != nil {
 		return nil, "", err
 	}
-	if !a.Admin {
+	var all []Org
+	switch {
+	case a.Admin:
+		const q = `SELECT ` + orgColumns + ` FROM org WHERE id > $1 ORDER BY id LIMIT $2`
+		all, err = list[Org](ctx, r, q, key[0], size+1)
+	case a.Principal.Kind == auth.Person:
+		const q = `SELECT ` + orgColumns + ` FROM org WHERE id > $1
+			AND EXISTS (SELECT 1 FROM member m WHERE m.org = org.id AND m.person = $3 AND NOT m.disabled AND (m.expires_at = 0 OR m.expires_at > $4))
+			ORDER BY id LIMIT $2`
+		all, err = list[Org](ctx, r, q, key[0], size+1, a.Principal.ID, micros(r.now()))
+	default:
 		o, err := r.Org(ctx, a, a.Principal.Org)
 		if err != nil || string(o.ID) <= key[0] {
 			return nil, "", err
 		}
 		return []Org{o}, "", nil
 	}
-	const q = `SELECT ` + orgColumns + ` FROM org WHERE id > $1 ORDER BY id LIMIT $2`
-	all, err := list[Org](ctx, r, q, key[0], size+1)
 	if err != nil {
 		return nil, "", err
 	}
@@ -150,11 +163,12 @@ func (r *Registry) Orgs(ctx context.Context, a Actor, p Page) ([]Org, string, er
 
 // Org returns one organisation.
 func (r *Registry) Org(ctx context.Context, a Actor, id auth.OrgID) (Org, error) {
-	if err := a.mayManage(id); err != nil {
+	ctx, err := r.may(ctx, a, id, permission.OrgRead)
+	if err != nil {
 		return Org{}, err
 	}
 	var o Org
-	err := r.view(ctx, func(tx *store.Tx) (err error) {
+	err = r.view(ctx, func(tx *store.Tx) (err error) {
 		o, err = readOrg(ctx, tx, id)
 		return err
 	})
@@ -169,14 +183,15 @@ func readOrg(ctx context.Context, tx *store.Tx, id auth.OrgID) (Org, error) {
 // UpdateOrg changes the name of an organisation. Its profile decides what every
 // topic of it means and cannot be changed.
 func (r *Registry) UpdateOrg(ctx context.Context, a Actor, o Org) (Org, error) {
-	if err := a.mayManage(o.ID); err != nil {
+	ctx, err := r.may(ctx, a, o.ID, permission.OrgWrite)
+	if err != nil {
 		return Org{}, err
 	}
 	if err := o.check(); err != nil {
 		return Org{}, err
 	}
 	var updated Org
-	err := r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	err = r.change(ctx, a, func(tx *store.Tx) (effect, error) {
 		old, err := readOrg(ctx, tx, o.ID)
 		if err != nil {
 			return effect{}, err
@@ -234,10 +249,4 @@ func (r *Registry) DeleteOrg(ctx context.Context, a Actor, id auth.OrgID) error 
 		}
 		return e, wrap("shred data key", r.ring.Delete(ctx, tx, id))
 	})
-}
-
-// readable checks that a may see what is in org, and that org exists.
-func (r *Registry) readable(ctx context.Context, a Actor, org auth.OrgID) error {
-	_, err := r.Org(ctx, a, org)
-	return err
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/permission"
 	"github.com/keepmq/keepmq/internal/profile"
 	"github.com/keepmq/keepmq/internal/store"
 )
@@ -22,11 +23,12 @@ const (
 
 // OrgRules returns the rules that hold for every user of an organisation.
 func (r *Registry) OrgRules(ctx context.Context, a Actor, org auth.OrgID) ([]Rule, error) {
-	if err := a.mayManage(org); err != nil {
+	ctx, err := r.may(ctx, a, org, permission.RuleRead)
+	if err != nil {
 		return nil, err
 	}
 	var rules []Rule
-	err := r.view(ctx, func(tx *store.Tx) (err error) {
+	err = r.view(ctx, func(tx *store.Tx) (err error) {
 		rules, err = readOrgRules(ctx, tx, org)
 		return err
 	})
@@ -57,7 +59,8 @@ func readOrgRules(ctx context.Context, tx *store.Tx, org auth.OrgID) ([]Rule, er
 // They stand before the user's own, so that those decide where both match.
 // Whoever is connected goes on with the new ones.
 func (r *Registry) SetOrgRules(ctx context.Context, a Actor, org auth.OrgID, rules []Rule) error {
-	if err := a.mayManage(org); err != nil {
+	ctx, err := r.may(ctx, a, org, permission.RuleWrite)
+	if err != nil {
 		return err
 	}
 	if _, err := parseRules(rules); err != nil {
@@ -135,7 +138,8 @@ func readClients(ctx context.Context, tx *store.Tx, org auth.OrgID, name string)
 // rules of a user. It may connect with any other too, and then gets nothing from
 // rules with %c.
 func (r *Registry) SetUserClients(ctx context.Context, a Actor, org auth.OrgID, name string, clients []string) error {
-	if err := a.mayManage(org); err != nil {
+	ctx, err := r.may(ctx, a, org, permission.UserWrite)
+	if err != nil {
 		return err
 	}
 	if err := checkClients(clients); err != nil {

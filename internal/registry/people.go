@@ -176,7 +176,7 @@ var errBadCode = errs.E(errs.Unauthenticated, "the code is wrong, was used or is
 // refuseSignIn puts a refused sign-in on the audit record. A flood of guesses
 // must not fill it: what is over the budget is counted in the next record.
 func (r *Registry) refuseSignIn(ctx context.Context, address string, refusal error) error {
-	if !errors.Is(refusal, errBadCode) {
+	if !errors.Is(refusal, errBadCode) && !errors.Is(refusal, errBadInvitation) {
 		return refusal
 	}
 	ok, unrecorded := r.refused.take(r.now())

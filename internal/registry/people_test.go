@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -204,7 +205,7 @@ func TestBootstrapOnce(t *testing.T) {
 	for b := range results {
 		if !b.Already {
 			first = append(first, b)
-		} else if b != (BootstrapResult{Already: true, Org: Org{ID: b.Org.ID}}) || b.Org.ID == "" {
+		} else if !reflect.DeepEqual(b, BootstrapResult{Already: true, Org: Org{ID: b.Org.ID}}) || b.Org.ID == "" {
 			t.Errorf("shown again: %+v", b)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/permission"
 	"github.com/keepmq/keepmq/internal/profile"
 	"github.com/keepmq/keepmq/internal/store"
 )
@@ -16,7 +17,7 @@ const maxRegistered = 300
 // SetDeviceRegisters lets a gateway register the devices that it speaks for, or
 // no more.
 func (r *Registry) SetDeviceRegisters(ctx context.Context, a Actor, org auth.OrgID, typ, id string, registers bool) error {
-	return r.changeDevice(ctx, a, org, typ, id, "device.registers", func(tx *store.Tx, d Device, e *effect) error {
+	return r.changeDevice(ctx, a, permission.DeviceWrite, org, typ, id, "device.registers", func(tx *store.Tx, d Device, e *effect) error {
 		if registers {
 			if err := mayRegister(d); err != nil {
 				return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/permission"
 	"github.com/keepmq/keepmq/internal/store"
 )
 
@@ -52,7 +53,8 @@ func noType(id string) error {
 
 // CreateDeviceType creates a device type.
 func (r *Registry) CreateDeviceType(ctx context.Context, a Actor, t DeviceType) (DeviceType, error) {
-	if err := a.mayManage(t.Org); err != nil {
+	ctx, err := r.may(ctx, a, t.Org, permission.TypeWrite)
+	if err != nil {
 		return DeviceType{}, err
 	}
 	if err := t.check(); err != nil {
@@ -62,7 +64,7 @@ func (r *Registry) CreateDeviceType(ctx context.Context, a Actor, t DeviceType) 
 		t.Class = ClassDevice
 	}
 	t.Created = r.now()
-	err := r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	err = r.change(ctx, a, func(tx *store.Tx) (effect, error) {
 		return effect{org: t.Org, action: "type.create", target: t.ID,
 			detail: map[string]any{"class": t.Class}}, insertType(ctx, tx, t)
 	})
@@ -86,7 +88,8 @@ func insertType(ctx context.Context, tx *store.Tx, t DeviceType) error {
 
 // DeviceTypes lists the device types of an organisation by id.
 func (r *Registry) DeviceTypes(ctx context.Context, a Actor, org auth.OrgID, p Page) ([]DeviceType, string, error) {
-	if err := r.readable(ctx, a, org); err != nil {
+	ctx, err := r.may(ctx, a, org, permission.TypeRead)
+	if err != nil {
 		return nil, "", err
 	}
 	size, err := p.size()
@@ -108,11 +111,12 @@ func (r *Registry) DeviceTypes(ctx context.Context, a Actor, org auth.OrgID, p P
 
 // DeviceType returns one device type.
 func (r *Registry) DeviceType(ctx context.Context, a Actor, org auth.OrgID, id string) (DeviceType, error) {
-	if err := r.readable(ctx, a, org); err != nil {
+	ctx, err := r.may(ctx, a, org, permission.TypeRead)
+	if err != nil {
 		return DeviceType{}, err
 	}
 	var t DeviceType
-	err := r.view(ctx, func(tx *store.Tx) (err error) {
+	err = r.view(ctx, func(tx *store.Tx) (err error) {
 		t, err = readType(ctx, tx, org, id)
 		return err
 	})
@@ -126,7 +130,8 @@ func readType(ctx context.Context, tx *store.Tx, org auth.OrgID, id string) (Dev
 
 // DeleteDeviceType deletes a device type that has no devices.
 func (r *Registry) DeleteDeviceType(ctx context.Context, a Actor, org auth.OrgID, id string) error {
-	if err := a.mayManage(org); err != nil {
+	ctx, err := r.may(ctx, a, org, permission.TypeWrite)
+	if err != nil {
 		return err
 	}
 	return r.change(ctx, a, func(tx *store.Tx) (effect, error) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/permission"
 	"github.com/keepmq/keepmq/internal/secret"
 	"github.com/keepmq/keepmq/internal/store"
 	"github.com/keepmq/keepmq/internal/topic"
@@ -118,12 +119,13 @@ func noUser(name string) error { return errs.E(errs.NotFound, "user %q not found
 // again. Without rules of its own, those of the organisation hold for it or, if
 // there are none, it may do everything.
 func (r *Registry) CreateUser(ctx context.Context, a Actor, u User) (User, secret.String, error) {
-	if err := a.mayManage(u.Org); err != nil {
+	ctx, err := r.may(ctx, a, u.Org, permission.UserWrite)
+	if err != nil {
 		return User{}, secret.String{}, err
 	}
 	var bad mistakes
 	bad.add(checkUserName(u.Name))
-	_, err := parseRules(u.Rules)
+	_, err = parseRules(u.Rules)
 	bad.add(err)
 	bad.add(checkClients(u.Clients))
 	if err := bad.err(); err != nil {
@@ -183,7 +185,8 @@ func (r *Registry) insertUser(ctx context.Context, tx *store.Tx, u *User, f fres
 // Users lists the users of an organisation by name, without their client
 // identifiers.
 func (r *Registry) Users(ctx context.Context, a Actor, org auth.OrgID, p Page) ([]User, string, error) {
-	if err := r.readable(ctx, a, org); err != nil {
+	ctx, err := r.may(ctx, a, org, permission.UserRead)
+	if err != nil {
 		return nil, "", err
 	}
 	size, err := p.size()
@@ -205,11 +208,12 @@ func (r *Registry) Users(ctx context.Context, a Actor, org auth.OrgID, p Page) (
 
 // User returns one user.
 func (r *Registry) User(ctx context.Context, a Actor, org auth.OrgID, name string) (User, error) {
-	if err := a.mayManage(org); err != nil {
+	ctx, err := r.may(ctx, a, org, permission.UserRead)
+	if err != nil {
 		return User{}, err
 	}
 	var u User
-	err := r.view(ctx, func(tx *store.Tx) (err error) {
+	err = r.view(ctx, func(tx *store.Tx) (err error) {
 		u, err = readUser(ctx, tx, org, name)
 		return err
 	})
@@ -230,7 +234,8 @@ func readUser(ctx context.Context, tx *store.Tx, org auth.OrgID, name string) (U
 
 // changeUser makes one change to one user: query with args behind org and name.
 func (r *Registry) changeUser(ctx context.Context, a Actor, org auth.OrgID, name, action, query string, args ...any) error {
-	if err := a.mayManage(org); err != nil {
+	ctx, err := r.may(ctx, a, org, permission.UserWrite)
+	if err != nil {
 		return err
 	}
 	return r.change(ctx, a, func(tx *store.Tx) (effect, error) {
@@ -247,7 +252,8 @@ func (r *Registry) changeUser(ctx context.Context, a Actor, org auth.OrgID, name
 // SetUserRules replaces all rules of a user. Connections of the user go on with
 // the new ones, without the subscriptions that they do not allow.
 func (r *Registry) SetUserRules(ctx context.Context, a Actor, org auth.OrgID, name string, rules []Rule) error {
-	if err := a.mayManage(org); err != nil {
+	ctx, err := r.may(ctx, a, org, permission.UserWrite)
+	if err != nil {
 		return err
 	}
 	if _, err := parseRules(rules); err != nil {

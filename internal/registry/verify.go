@@ -30,13 +30,14 @@ var (
 	errDisabled          = errors.New("it or its organisation is disabled")
 	errEnded             = errors.New("the credential has ended")
 	errCertificateBad    = errors.New("the certificate was revoked, or was not given to this device")
-	errNotAdministrator  = errors.New("the person may not act in this organisation")
+	errNotMember         = errors.New("the person may not act in this organisation")
+	errNoRights          = errors.New("it has no rights, or whoever made it has none")
 	errCredentialChanged = errors.New("the credential is no longer good")
 )
 
 // refusals are the reasons that are answers. Any other error is a check that
 // could not be made.
-var refusals = []error{errNobody, errWrong, errDisabled, errEnded, errCertificateBad, errNotAdministrator,
+var refusals = []error{errNobody, errWrong, errDisabled, errEnded, errCertificateBad, errNotMember, errNoRights,
 	errCredentialChanged, errNotAnonymous, errOtherName, errNoSession, errRefused, errNoSCRAM, errToken}
 
 // refuse turns the reason why p is not let in into the answer, and logs it.
@@ -126,12 +127,18 @@ func (r *Registry) grant(ctx context.Context, a *account, ref auth.Ref) (*auth.G
 	if a.disabled {
 		return nil, errDisabled
 	}
+	if !a.until.IsZero() && (ref.Expires.IsZero() || a.until.Before(ref.Expires)) {
+		ref.Expires = a.until
+	}
+	if k := a.principal.Kind; (k == auth.Application || k == auth.Person) && a.rights.Set == 0 {
+		return nil, errNoRights
+	}
 	if !ref.Expires.IsZero() && !r.clock().Before(ref.Expires) {
 		return nil, errEnded
 	}
 	ref.UID = a.uid
 	id := profile.Identity{Ref: ref, Attached: a.attached, Register: a.registers, Patterns: a.patterns, Rules: a.rules, Clients: a.clients,
-		Role: a.role, Home: a.home}
+		Role: a.role, Home: a.home, Rights: a.rights, Devices: a.devices}
 	var err error
 	if id.OrgLimits, id.TypeLimits, err = r.limitsOf(ctx, a.principal); err != nil {
 		return nil, err
@@ -170,8 +177,8 @@ func (r *Registry) checkCertificate(ctx context.Context, p auth.Principal, seria
 	return nil
 }
 
-// verifyPerson lets a person in with an access token. An administrator may do
-// in an organisation what its applications may.
+// verifyPerson lets a person in with an access token, who may do what the role in
+// the organisation allows.
 func (r *Registry) verifyPerson(ctx context.Context, cl claim) (*auth.Grant, error) {
 	var s Session
 	return r.personGrant(ctx, cl.principal.Org, cl.client, func(tx *store.Tx) (_ Session, p Person, err error) {
@@ -191,16 +198,22 @@ func (r *Registry) personGrant(ctx context.Context, org auth.OrgID, client strin
 		if err != nil {
 			return err
 		}
-		if !p.Admin {
-			return errNotAdministrator
-		}
 		o, err := readOrg(ctx, tx, org)
 		if err != nil {
 			return nobody(err)
 		}
-		a = &account{principal: auth.Principal{Org: org, Kind: auth.Person, ID: p.ID}, profile: o.Profile, disabled: o.Disabled, home: o.Home}
+		held, err := r.membership(ctx, tx, org, p.ID)
+		if err != nil {
+			return err
+		}
+		if !held.holds {
+			return errNotMember
+		}
+		a = &account{principal: auth.Principal{Org: org, Kind: auth.Person, ID: p.ID}, profile: o.Profile, disabled: o.Disabled, home: o.Home,
+			rights: held.rights, until: held.until}
 		expires, session = s.Expires, s.ID
-		return nil
+		a.devices, err = devicesOf(ctx, tx, org, held.rights)
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -306,8 +319,12 @@ func (r *Registry) ApplicationActor(ctx context.Context, key string, token secre
 	p := auth.Principal{Kind: auth.Application, ID: key}
 	p.Org, _ = orgOfKey(key) // of a malformed key there is no account
 	a, err := r.account(ctx, p, func(a *account) bool { return checkToken(r.ring, p, a.hash, token) })
-	if err == nil && a.disabled {
+	switch {
+	case err != nil:
+	case a.disabled:
 		err = errDisabled
+	case a.rights.Set == 0:
+		err = errNoRights
 	}
 	if err != nil {
 		return Actor{}, r.refuse(ctx, p, err)

@@ -43,6 +43,7 @@ func newScene(t testing.TB) *scene {
 	s.application, s.applicationToken = s.newApplication(t, s.iot)
 	b := s.bootstrapped(t)
 	s.person = b.Administrator.ID
+	s.join(t, s.iot, s.person, "member")
 	s.session, _ = s.signIn(t, b.CLICode)
 	s.certificate, s.twinDevCrt = s.enrolled(t, s.iot), s.enrolled(t, s.twin)
 	chain, err := s.Enrol(ctx, s.newEnrolment(t, s.iot, "g", "g"), newCSR(t), "")

@@ -18,6 +18,7 @@ import (
 	"github.com/keepmq/keepmq/internal/ca"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/keyring"
+	"github.com/keepmq/keepmq/internal/permission"
 	"github.com/keepmq/keepmq/internal/secret"
 	"github.com/keepmq/keepmq/internal/store"
 	"github.com/keepmq/keepmq/internal/store/sqlite"
@@ -120,6 +121,10 @@ func openWorld(t testing.TB, dir string) *world {
 	t.Cleanup(func() { check(t, file.Close()) })
 	w := &world{dir: dir, db: &breakable{DB: file}, log: &lockedBuffer{}, clock: &clock{},
 		admin: Actor{Principal: auth.Principal{Kind: auth.Person, ID: "tester"}, Admin: true, Address: "192.0.2.1:5"}}
+	check(t, file.Update(ctx, func(tx *store.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO person (id, name, admin, created_at) VALUES ('tester', 'Tester', FALSE, 1) ON CONFLICT (id) DO NOTHING`)
+		return err
+	}))
 	w.ring, err = keyring.Open(ctx, dir, file)
 	check(t, err)
 	w.ca, err = ca.Open(ctx, file, w.ring)
@@ -127,6 +132,25 @@ func openWorld(t testing.TB, dir string) *world {
 	w.Registry = New(Config{DB: w.db, Ring: w.ring, Issuer: w.ca, Now: w.clock.now,
 		Log: slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	return w
+}
+
+// newPerson makes a person who is a member of nothing.
+func (w *world) newPerson(t testing.TB, id string) Actor {
+	t.Helper()
+	check(t, w.db.DB.Update(t.Context(), func(tx *store.Tx) error {
+		_, err := tx.ExecContext(t.Context(), `INSERT INTO person (id, name, admin, created_at) VALUES ($1, $1, FALSE, 1)`, id)
+		return err
+	}))
+	return Actor{Principal: auth.Principal{Kind: auth.Person, ID: id}}
+}
+
+// join makes a person a member of org.
+func (w *world) join(t testing.TB, org auth.OrgID, person, role string) Actor {
+	t.Helper()
+	check(t, w.db.DB.Update(t.Context(), func(tx *store.Tx) error {
+		return insertMember(t.Context(), tx, Member{Org: org, Person: person, Role: role, Created: w.now()})
+	}))
+	return Actor{Principal: auth.Principal{Kind: auth.Person, ID: person}}
 }
 
 func check(t testing.TB, err error) {
@@ -168,7 +192,7 @@ func (w *world) newDevice(t testing.TB, d Device) secret.String {
 
 func (w *world) newApplication(t testing.TB, org auth.OrgID) (Application, secret.String) {
 	t.Helper()
-	p, token, err := w.CreateApplication(t.Context(), w.admin, Application{Org: org, Name: "app"})
+	p, token, err := w.CreateApplication(t.Context(), w.admin, Application{Org: org, Name: "app", Role: permission.Owner})
 	check(t, err)
 	return p, token
 }
@@ -231,4 +255,16 @@ func makeCSR() ([]byte, error) {
 		return nil, err
 	}
 	return x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+}
+
+// third returns the last of three results.
+func third[A, B any](_ A, _ B, err error) error { return err }
+
+// count returns how many rows a table has.
+func (w *world) count(t testing.TB, table string) (n int) {
+	t.Helper()
+	check(t, w.db.DB.View(t.Context(), func(tx *store.Tx) error {
+		return tx.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM `+table).Scan(&n)
+	}))
+	return n
 }

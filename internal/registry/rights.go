@@ -1,0 +1,269 @@
+package registry
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/permission"
+	"github.com/keepmq/keepmq/internal/store"
+)
+
+// maxMakers is how many API keys may stand behind one another, each made with
+// the one before.
+const maxMakers = 4
+
+// may checks that a may do p in org. To whoever has no place in it an
+// organisation is simply not there. The context it returns is for what is done
+// then.
+func (r *Registry) may(ctx context.Context, a Actor, org auth.OrgID, p permission.Permission) (context.Context, error) {
+	ctx, _, err := r.mayAs(ctx, a, org, p)
+	return ctx, err
+}
+
+// mayAs is may, and returns as what a may do it.
+func (r *Registry) mayAs(ctx context.Context, a Actor, org auth.OrgID, p permission.Permission) (context.Context, permission.Holder, error) {
+	h, err := r.holder(ctx, a, org)
+	if err != nil {
+		return ctx, h, err
+	}
+	switch permission.Decide(h, p) {
+	case permission.Allowed:
+		return ctx, h, nil
+	case permission.Denied:
+		return ctx, h, errs.E(errs.Denied, "this takes the permission %q in organisation %q", p, string(org))
+	}
+	return ctx, h, noOrg(org)
+}
+
+// mayDevice is may for what is done with one device. A device outside the
+// resource groups that a is limited to is not there for it.
+func (r *Registry) mayDevice(ctx context.Context, a Actor, org auth.OrgID, typ, id string, p permission.Permission) (context.Context, error) {
+	ctx, h, err := r.mayAs(ctx, a, org, p)
+	if err != nil || !h.Rights.Limited || h.System {
+		return ctx, err
+	}
+	return ctx, r.view(ctx, func(tx *store.Tx) error {
+		for _, g := range h.Rights.Groups {
+			const q = `SELECT 1 FROM resource_group_device WHERE org = $1 AND group_id = $2 AND type = $3 AND device = $4`
+			var one int
+			switch err := tx.QueryRowContext(ctx, q, org, g, typ, id).Scan(&one); {
+			case err == nil:
+				return nil
+			case !errors.Is(err, sql.ErrNoRows):
+				return fmt.Errorf("look into resource group: %w", err)
+			}
+		}
+		return noDevice(typ, id)
+	})
+}
+
+// unlimited refuses a holder whose rights are for some devices only, where there
+// is no telling whose devices are concerned.
+func unlimited(h permission.Holder) error {
+	if h.Rights.Limited && !h.System {
+		return errs.E(errs.Denied, "rights that are limited to resource groups do not reach this")
+	}
+	return nil
+}
+
+// MayReceive checks that a may receive what all devices or users of org send.
+func (r *Registry) MayReceive(ctx context.Context, a Actor, org auth.OrgID) error {
+	for _, p := range []permission.Permission{permission.EventReceive, permission.CommandReceive} {
+		_, h, err := r.mayAs(ctx, a, org, p)
+		if err == nil {
+			err = unlimited(h)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// holder returns what a holds in org, as it is now.
+func (r *Registry) holder(ctx context.Context, a Actor, org auth.OrgID) (permission.Holder, error) {
+	h := permission.Holder{Administrator: a.Admin}
+	switch a.Principal.Kind {
+	case auth.System:
+		return permission.Holder{System: true}, nil
+	case auth.Application:
+		if org == "" || a.Principal.Org != org {
+			return permission.Holder{}, nil
+		}
+		app, err := r.account(ctx, a.Principal, func(*account) bool { return true })
+		switch {
+		case errors.Is(err, errNobody):
+			return permission.Holder{}, nil
+		case err != nil:
+			return h, fault(err)
+		}
+		h.Member, h.Administrator, h.Rights = !app.disabled, false, app.rights
+		return h, nil
+	case auth.Person:
+	default:
+		return permission.Holder{}, nil
+	}
+	err := r.view(ctx, func(tx *store.Tx) (err error) {
+		if _, err := readOrg(ctx, tx, org); err != nil {
+			return err
+		}
+		var m membership
+		m, err = r.membership(ctx, tx, org, a.Principal.ID)
+		h.Member, h.Rights = m.holds, m.rights
+		return err
+	})
+	return h, err
+}
+
+// A membership is what somebody holds in an organisation, and until when.
+type membership struct {
+	holds  bool
+	rights permission.Rights
+	until  time.Time // zero: for good
+}
+
+// membership returns what a person holds in org now.
+func (r *Registry) membership(ctx context.Context, tx *store.Tx, org auth.OrgID, person string) (membership, error) {
+	m, err := readMember(ctx, tx, org, person)
+	switch {
+	case errs.CodeOf(err) == errs.NotFound && err != nil:
+		return membership{}, nil
+	case err != nil:
+		return membership{}, err
+	case m.Disabled, !m.Expires.IsZero() && !r.now().Before(m.Expires):
+		return membership{}, nil
+	}
+	p, err := readPerson(ctx, tx, person)
+	if err != nil || p.Disabled {
+		return membership{}, err
+	}
+	held := membership{holds: true, rights: permission.Rights{Limited: m.Limited, Groups: m.Groups}, until: m.Expires}
+	held.rights.Set, err = roleSet(ctx, tx, org, m.Role)
+	return held, err
+}
+
+// roleSet returns what a role of org allows. One that there is not, or not any
+// more, allows nothing.
+func roleSet(ctx context.Context, tx *store.Tx, org auth.OrgID, name string) (permission.Set, error) {
+	if b, ok := permission.Builtin(name); ok {
+		return b.Set, nil
+	}
+	role, err := readRole(ctx, tx, org, name)
+	if err != nil && errs.CodeOf(err) == errs.NotFound {
+		return 0, nil
+	}
+	return role.Set, err
+}
+
+// own returns what an API key was given, whoever made it.
+func (p Application) own(ctx context.Context, tx *store.Tx) (permission.Rights, error) {
+	rights := permission.Rights{Limited: p.Limited, Groups: p.Groups}
+	var err error
+	if rights.Set, err = roleSet(ctx, tx, p.Org, p.Role); err != nil {
+		return permission.Rights{}, err
+	}
+	if len(p.Permissions) > 0 {
+		scope, err := permission.Parse(p.Permissions)
+		if err != nil {
+			return permission.Rights{}, err
+		}
+		rights.Set &= scope
+	}
+	return rights, nil
+}
+
+// keyHolds returns what an API key may do now: what it was given, within the
+// present rights of whoever made it. makers is how many may stand behind it.
+func (r *Registry) keyHolds(ctx context.Context, tx *store.Tx, p Application, makers int) (membership, error) {
+	rights, err := p.own(ctx, tx)
+	if err != nil {
+		return membership{}, err
+	}
+	var above membership
+	switch p.Maker.Kind {
+	case auth.System:
+		return membership{holds: true, rights: rights}, nil
+	case auth.Person:
+		above, err = r.membership(ctx, tx, p.Org, p.Maker.ID)
+	case auth.Application:
+		var maker Application
+		maker, err = readApplication(ctx, tx, p.Org, p.Maker.ID)
+		switch {
+		case err != nil && errs.CodeOf(err) == errs.NotFound, maker.Disabled, makers == 0:
+			return membership{}, nil
+		case err == nil:
+			above, err = r.keyHolds(ctx, tx, maker, makers-1)
+		}
+	}
+	if err != nil || !above.holds {
+		return membership{}, err
+	}
+	above.rights = permission.Meet(rights, above.rights)
+	return above, nil
+}
+
+// devicesOf returns the devices ("type:id") that rights limited to groups reach.
+func devicesOf(ctx context.Context, tx *store.Tx, org auth.OrgID, rights permission.Rights) ([]string, error) {
+	var all []string
+	if !rights.Limited {
+		return nil, nil
+	}
+	seen := map[string]bool{}
+	for _, g := range rights.Groups {
+		const q = `SELECT type, device FROM resource_group_device WHERE org = $1 AND group_id = $2 ORDER BY type, device`
+		rows, err := tx.QueryContext(ctx, q, org, g)
+		if err != nil {
+			return nil, fmt.Errorf("list devices of group: %w", err)
+		}
+		err = each(rows, func() error {
+			var typ, id string
+			if err := rows.Scan(&typ, &id); err != nil {
+				return fmt.Errorf("read device of group: %w", err)
+			}
+			if d := typ + ":" + id; !seen[d] {
+				seen[d] = true
+				all = append(all, d)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// each calls do for every row, and closes rows.
+func each(rows *sql.Rows, do func() error) error {
+	defer rows.Close()
+	for rows.Next() {
+		if err := do(); err != nil {
+			return err
+		}
+	}
+	return wrap("list", rows.Err())
+}
+
+// affectHolders adds everybody to e whose rights follow from roles, members,
+// groups or makers: the API keys and the people of org, not its devices and users.
+func affectHolders(ctx context.Context, tx *store.Tx, org auth.OrgID, e *effect) error {
+	const q = `SELECT 3, key FROM application WHERE org = $1 UNION ALL SELECT 5, person FROM member WHERE org = $1`
+	rows, err := tx.QueryContext(ctx, q, org)
+	if err != nil {
+		return fmt.Errorf("list holders: %w", err)
+	}
+	return each(rows, func() error {
+		var kind int64
+		var id string
+		if err := rows.Scan(&kind, &id); err != nil {
+			return fmt.Errorf("read holder: %w", err)
+		}
+		e.affected = append(e.affected, auth.Principal{Org: org, Kind: auth.Kind(kind), ID: id})
+		return nil
+	})
+}
