@@ -12,7 +12,6 @@ import (
 
 	"github.com/keepmq/keepmq/internal/audit"
 	"github.com/keepmq/keepmq/internal/auth"
-	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/registry"
 )
 
@@ -34,29 +33,32 @@ func auditEvent(r audit.Record) AuditEvent {
 		Target: r.Target, Detail: r.Detail, Address: r.Address, Request: r.RequestID}
 }
 
+// InAudit is what audit events are chosen by.
+type InAudit struct {
+	Org     string    `query:"org" pattern:"^[a-z0-9]{6}$" patternDescription:"an organisation id" doc:"Only this organisation. An administrator who names none gets everything."`
+	Actor   string    `query:"actor" maxLength:"512" doc:"Who did it, as kind:org:id."`
+	Action  string    `query:"action" maxLength:"512" doc:"A whole action such as device.create, or all of a kind with a dot at the end: device."`
+	Target  string    `query:"target" maxLength:"512" doc:"What it was done to."`
+	Address string    `query:"address" maxLength:"512" doc:"Where the request came from."`
+	Request string    `query:"request" maxLength:"512" doc:"The X-Request-Id of the request."`
+	From    time.Time `query:"from" doc:"Not earlier than this."`
+	Until   time.Time `query:"until" doc:"Earlier than this."`
+}
+
+func (in InAudit) filter() audit.Filter {
+	return audit.Filter{Actor: in.Actor, Action: in.Action, Target: in.Target, Address: in.Address, RequestID: in.Request,
+		From: in.From, Until: in.Until}
+}
+
 func (s *server) listAudit(ctx context.Context, actor registry.Actor, in *struct {
 	InPage
-	Org string `query:"org" pattern:"^[a-z0-9]{6}$" patternDescription:"an organisation id" doc:"Only this organisation. An administrator who names none gets everything."`
+	InAudit
 }) (*body[list[AuditEvent]], error) {
-	page := audit.Page{Limit: in.Limit, After: in.After}
-	org := auth.OrgID(in.Org)
-	if org == "" && !actor.Admin {
-		org = actor.Principal.Org
-	}
-	if err := ownOrg(actor, org); err != nil {
+	scope, err := s.registry.MayReadAudit(ctx, actor, auth.OrgID(in.Org))
+	if err != nil {
 		return nil, err
 	}
-	var records []audit.Record
-	var next string
-	var err error
-	switch {
-	case org != "":
-		records, next, err = s.audit.Events(ctx, org, page) // an organisation that was deleted keeps its record
-	case actor.Admin:
-		records, next, err = s.audit.AllEvents(ctx, page)
-	default:
-		err = errs.E(errs.Denied, "only an administrator may read the whole record")
-	}
+	records, next, err := s.audit.Search(ctx, scope, in.filter(), audit.Page{Limit: in.Limit, After: in.After})
 	if err != nil {
 		return nil, err
 	}
@@ -69,16 +71,8 @@ type AuditCheckpoint struct {
 	VerifierKey string `json:"verifier_key" doc:"The public key of the checkpoints: keep it elsewhere, too."`
 }
 
-// wholeRecord checks that actor may see what covers every organisation.
-func wholeRecord(actor registry.Actor) error {
-	if !actor.Admin {
-		return errs.E(errs.Denied, "only an administrator may read the whole record")
-	}
-	return nil
-}
-
 func (s *server) checkpoint(ctx context.Context, actor registry.Actor, _ *struct{}) (*body[AuditCheckpoint], error) {
-	if err := wholeRecord(actor); err != nil {
+	if err := s.registry.MayReadWholeAudit(ctx, actor); err != nil {
 		return nil, err
 	}
 	c, err := s.audit.Checkpoint(ctx)
@@ -91,8 +85,8 @@ func (s *server) checkpoint(ctx context.Context, actor registry.Actor, _ *struct
 // exportAudit streams the record, which may be long. What fails before the
 // first line is a problem document; what fails later cuts the answer, which the
 // verifier notices.
-func (s *server) exportAudit(_ context.Context, actor registry.Actor, _ *struct{}) (*huma.StreamResponse, error) {
-	if err := wholeRecord(actor); err != nil {
+func (s *server) exportAudit(ctx context.Context, actor registry.Actor, _ *struct{}) (*huma.StreamResponse, error) {
+	if err := s.registry.MayReadWholeAudit(ctx, actor); err != nil {
 		return nil, err
 	}
 	return &huma.StreamResponse{Body: func(ctx huma.Context) {

@@ -3,6 +3,7 @@ package api_test
 import (
 	"bytes"
 	"crypto/rand"
+	"fmt"
 	"math/big"
 	"strings"
 	"testing"
@@ -35,7 +36,9 @@ func TestAudit(t *testing.T) {
 	}
 	f.ask(t, f.admin, "GET", "/api/v1/audit?after=x", nil).is(t, 422)
 
-	who := application(f.first.Application.Key, f.first.ApplicationToken.Reveal())
+	standard := application(f.first.Application.Key, f.first.ApplicationToken.Reveal())
+	f.ask(t, standard, "GET", "/api/v1/audit", nil).is(t, 403)
+	who := f.manager(t)
 	f.ask(t, who, "GET", "/api/v1/audit?limit=1000", nil).is(t, 200).into(t, &l)
 	for _, e := range l.Items {
 		if e.Org != org {
@@ -64,4 +67,54 @@ func TestAudit(t *testing.T) {
 	if _, err := audit.VerifyExport(bytes.NewReader(changed), c.VerifierKey); err == nil {
 		t.Error("a changed export is verified")
 	}
+}
+
+func TestAuditSearch(t *testing.T) {
+	f := start(t)
+	org := string(f.first.Org.ID)
+	a := f.ask(t, f.admin, "POST", "/api/v1/orgs/"+org+"/types", map[string]any{"id": "pump"}).is(t, 201)
+	f.ask(t, f.admin, "POST", "/api/v1/orgs/"+org+"/types", map[string]any{"id": "fan"}).is(t, 201)
+	who := f.manager(t)
+	search := func(query string) (found []string) {
+		t.Helper()
+		var l struct {
+			Items []struct{ Action, Target, Org string }
+			Next  string
+		}
+		f.ask(t, who, "GET", "/api/v1/audit?"+query, nil).is(t, 200).into(t, &l)
+		for _, e := range l.Items {
+			if e.Org != org {
+				t.Errorf("%s: a record of %q", query, e.Org)
+			}
+			found = append(found, e.Action+" "+e.Target)
+		}
+		return found
+	}
+	for query, want := range map[string]string{
+		"action=type.create&target=pump":          "[type.create pump]",
+		"action=type.&limit=2":                    "[type.create fan type.create pump]",
+		"request=" + a.header.Get("X-Request-Id"): "[type.create pump]",
+		"address=127.0.0.1&target=fan":            "[type.create fan]",
+		"address=127.0.0.2":                       "[]",
+		"from=2020-01-01T00:00:00Z&target=pump":   "[type.create pump]",
+		"until=2020-01-01T00:00:00%2B01:00":       "[]",
+		"actor=nobody":                            "[]",
+		"target=%1b%5b2J":                         "[]",
+		"target=%27%20OR%201=1--":                 "[]",
+	} {
+		if got := fmt.Sprint(search(query)); got != want {
+			t.Errorf("%s: %s, want %s", query, got, want)
+		}
+	}
+	for query, want := range map[string]string{
+		"action=type.create.": "action must be a whole one", "from=yesterday": "from", "from=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z": "from must be before until",
+		"limit=1001": "limit", "after=x": "after is not a position", "actor=" + strings.Repeat("x", 513): "actor", "target=%ff": "target must be UTF-8",
+		"when=now": "when",
+	} {
+		if a := f.ask(t, who, "GET", "/api/v1/audit?"+query, nil).is(t, 422); !strings.Contains(string(a.body), want) {
+			t.Errorf("%s: %s, want %q", query, a.body, want)
+		}
+	}
+	f.ask(t, who, "GET", "/api/v1/audit?org=zzzzzz", nil).is(t, 404)
+	f.ask(t, f.admin, "GET", "/api/v1/audit?org=zzzzzz", nil).is(t, 200)
 }

@@ -93,7 +93,7 @@ func (s *server) routes(mux *http.ServeMux, a huma.API) {
 	open(s, a, "/enrol", "enrol", "Exchange an enrolment token and a certificate request for a certificate", s.enrol)
 	open(s, a, "/renew", "renew", "Renew the certificate that the connection presents", s.renew)
 
-	get(s, a, "/audit", "list-audit", "List audit events, newest first", s.listAudit)
+	get(s, a, "/audit", "list-audit", "Search audit events, newest first; a page can be short and still have a next", s.listAudit)
 	get(s, a, "/audit/checkpoint", "get-audit-checkpoint", "The signed state of the audit record", s.checkpoint)
 	get(s, a, "/audit/export", "export-audit", "The audit record and its signed checkpoint, for verification elsewhere", s.exportAudit)
 

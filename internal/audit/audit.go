@@ -14,6 +14,7 @@ package audit
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"strings"
 	"time"
@@ -52,25 +53,36 @@ func appendEvent(ctx context.Context, tx *store.Tx, e Event, now time.Time) erro
 	}
 	// First of all, because this row orders the writers of a database that has
 	// several: PostgreSQL holds the second one here until the first has committed.
-	var size int64
-	err := tx.QueryRowContext(ctx, `UPDATE audit_head SET size = size + 1 WHERE id = 1 RETURNING size`).Scan(&size)
+	var size, indexed, number int64
+	err := tx.QueryRowContext(ctx, `UPDATE audit_head SET size = size + 1, indexed = indexed + 1 WHERE id = 1
+		RETURNING size, indexed`).Scan(&size, &indexed)
 	if err != nil {
 		return fmt.Errorf("take number: %w", err)
 	}
-	seq := size - 1
-	text, err := e.record(seq, now)
+	if indexed != size { // the number within the organisation would be wrong for ever
+		return errs.E(errs.Unavailable, "the audit record is not open yet")
+	}
+	const count = `INSERT INTO audit_org (org, size) VALUES ($1, 1) ON CONFLICT (org) DO UPDATE SET size = audit_org.size + 1 RETURNING size`
+	if err := tx.QueryRowContext(ctx, count, string(e.Org)).Scan(&number); err != nil {
+		return fmt.Errorf("take number in organisation: %w", err)
+	}
+	r := e.record(size-1, number-1, now, rand.Text())
+	text, err := r.text()
 	if err != nil {
 		return err
 	}
-	hashes, err := tlog.StoredHashes(seq, text, hashReader(ctx, tx))
+	hashes, err := tlog.StoredHashes(r.Seq, text, hashReader(ctx, tx))
 	if err != nil {
 		return fmt.Errorf("hash record: %w", err)
 	}
-	const event = `INSERT INTO audit_event (seq, org, record) VALUES ($1, $2, $3)`
-	if _, err := tx.ExecContext(ctx, event, seq, string(e.Org), string(text)); err != nil {
+	const event = `INSERT INTO audit_event (seq, org, number, record) VALUES ($1, $2, $3, $4)`
+	if _, err := tx.ExecContext(ctx, event, r.Seq, string(r.Org), r.Number, string(text)); err != nil {
 		return fmt.Errorf("store record: %w", err)
 	}
-	first := tlog.StoredHashIndex(0, seq)
+	if err := index(ctx, tx, r); err != nil {
+		return err
+	}
+	first := tlog.StoredHashIndex(0, r.Seq)
 	for i, h := range hashes {
 		const node = `INSERT INTO audit_hash (idx, hash) VALUES ($1, $2)`
 		if _, err := tx.ExecContext(ctx, node, first+int64(i), h[:]); err != nil {

@@ -135,7 +135,7 @@ func TestWithTheChange(t *testing.T) {
 	if !errors.Is(err, undone) {
 		t.Fatal(err)
 	}
-	all, _, err := l.AllEvents(t.Context(), Page{})
+	all, _, err := l.Search(t.Context(), Scope{All: true}, Filter{}, Page{})
 	if err != nil || len(all) != 3 {
 		t.Errorf("%d events after a change that was undone, %v", len(all), err)
 	}
@@ -164,7 +164,7 @@ func TestConcurrentAppend(t *testing.T) {
 	if err := l.Verify(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if all, _, err := l.AllEvents(t.Context(), Page{}); err != nil || len(all) != 40 {
+	if all, _, err := l.Search(t.Context(), Scope{All: true}, Filter{}, Page{}); err != nil || len(all) != 40 {
 		t.Errorf("%d events, %v", len(all), err)
 	}
 }
@@ -174,7 +174,7 @@ func TestEvents(t *testing.T) {
 	var got []int64
 	page := Page{Limit: 5}
 	for range 10 {
-		records, next, err := l.Events(t.Context(), "abc123", page)
+		records, next, err := l.Search(t.Context(), Scope{Org: "abc123"}, Filter{}, page)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -192,11 +192,11 @@ func TestEvents(t *testing.T) {
 	if fmt.Sprint(got) != "[24 22 20 18 16 14 12 10 8 6 4 2 0]" {
 		t.Errorf("events %v", got)
 	}
-	if records, _, err := l.Events(t.Context(), "", Page{}); err != nil || len(records) != 0 {
+	if records, _, err := l.Search(t.Context(), Scope{Org: ""}, Filter{}, Page{}); err != nil || len(records) != 0 {
 		t.Errorf("the installation's own: %d, %v", len(records), err)
 	}
 	for _, p := range []Page{{Limit: -1}, {Limit: 1001}, {After: "x"}, {After: "-1"}, {After: "1 OR 1"}} {
-		if _, _, err := l.Events(t.Context(), "abc123", p); errs.CodeOf(err) != errs.Invalid {
+		if _, _, err := l.Search(t.Context(), Scope{Org: "abc123"}, Filter{}, p); errs.CodeOf(err) != errs.Invalid {
 			t.Errorf("%+v: %v, want a refusal", p, err)
 		}
 	}
@@ -246,7 +246,7 @@ func TestRefusedEvents(t *testing.T) {
 			}
 		})
 	}
-	if all, _, err := l.AllEvents(t.Context(), Page{}); err != nil || len(all) != 1 {
+	if all, _, err := l.Search(t.Context(), Scope{All: true}, Filter{}, Page{}); err != nil || len(all) != 1 {
 		t.Errorf("%d events, %v", len(all), err)
 	}
 }
@@ -268,12 +268,12 @@ func TestPlainDetails(t *testing.T) {
 		t.Error(err)
 	}
 	now := time.Now()
-	a, err := e.record(1, now)
+	a, err := e.record(1, 0, now, "salt").text()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 20 { // maps have no order; the text has
-		if b, err := e.record(1, now); err != nil || string(a) != string(b) {
+		if b, err := e.record(1, 0, now, "salt").text(); err != nil || string(a) != string(b) {
 			t.Fatalf("%s\n%s\n%v", a, b, err)
 		}
 	}

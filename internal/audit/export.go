@@ -58,7 +58,7 @@ func (l *Log) Export(ctx context.Context, w io.Writer) error {
 func (l *Log) lines(ctx context.Context, first, end int64) (lines []byte, err error) {
 	err = l.db.View(ctx, func(tx *store.Tx) error {
 		lines = lines[:0]
-		return eachRecord(ctx, tx, first, end, func(_ int64, _ auth.OrgID, text []byte) error {
+		return eachRecord(ctx, tx, first, end, func(_ int64, _ auth.OrgID, _ int64, text []byte) error {
 			lines = append(append(lines, text...), '\n')
 			return nil
 		})

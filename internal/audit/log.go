@@ -6,22 +6,16 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
-	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/keyring"
 	"github.com/keepmq/keepmq/internal/store"
 )
 
-const (
-	signerPurpose = "audit signer"
-	pageDefault   = 100
-	pageLimit     = 1000
-)
+const signerPurpose = "audit signer"
 
 // ErrTampered is in every error that says that the record is not what it was.
 var ErrTampered = errors.New("the audit record was tampered with")
@@ -63,6 +57,9 @@ func Open(ctx context.Context, db store.DB, ring *keyring.Ring) (*Log, error) {
 	}
 	if l.signer, err = note.NewSigner(key); err != nil {
 		return nil, errors.New("open audit record: the signing key is damaged; restore a backup") // the cause could quote it
+	}
+	if err := l.indexOld(ctx); err != nil {
+		return nil, fmt.Errorf("open audit record: %w", err)
 	}
 	return l, nil
 }
@@ -109,69 +106,4 @@ func (l *Log) Checkpoint(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("sign checkpoint: %w", err)
 	}
 	return string(signed), nil
-}
-
-// A Page asks for a part of the record, newest first.
-type Page struct {
-	Limit int    // 1 to 1000; 0: 100
-	After string // what the call before returned as next; "": the beginning
-}
-
-// Events returns the records of one organisation, or with org "" those that
-// belong to none, newest first. next is "" after the last.
-func (l *Log) Events(ctx context.Context, org auth.OrgID, p Page) (records []Record, next string, err error) {
-	return l.page(ctx, p, `SELECT seq, record FROM audit_event WHERE org = $3 AND seq < $1 ORDER BY seq DESC LIMIT $2`, string(org))
-}
-
-// AllEvents returns the records of every organisation, for the administrator of
-// the installation.
-func (l *Log) AllEvents(ctx context.Context, p Page) (records []Record, next string, err error) {
-	return l.page(ctx, p, `SELECT seq, record FROM audit_event WHERE seq < $1 ORDER BY seq DESC LIMIT $2`)
-}
-
-func (l *Log) page(ctx context.Context, p Page, query string, more ...any) ([]Record, string, error) {
-	limit, before := p.Limit, int64(1)<<62
-	if limit == 0 {
-		limit = pageDefault
-	}
-	if limit < 1 || limit > pageLimit {
-		return nil, "", errs.E(errs.Invalid, "limit must be 1 to %d", pageLimit)
-	}
-	if p.After != "" {
-		n, err := strconv.ParseInt(p.After, 10, 64)
-		if err != nil || n < 0 {
-			return nil, "", errs.E(errs.Invalid, "the page does not exist; begin again without a cursor")
-		}
-		before = n
-	}
-	var records []Record
-	err := l.db.View(ctx, func(tx *store.Tx) error {
-		rows, err := tx.QueryContext(ctx, query, append([]any{before, limit + 1}, more...)...)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var seq int64
-			var text []byte
-			if err := rows.Scan(&seq, &text); err != nil {
-				return err
-			}
-			r, err := parseRecord(text, seq)
-			if err != nil {
-				return err
-			}
-			records = append(records, r)
-		}
-		return rows.Err()
-	})
-	if err != nil {
-		return nil, "", fmt.Errorf("read audit record: %w", err)
-	}
-	next := ""
-	if len(records) > limit {
-		records = records[:limit]
-		next = strconv.FormatInt(records[limit-1].Seq, 10)
-	}
-	return records, next, nil
 }

@@ -12,19 +12,30 @@ import (
 	"github.com/keepmq/keepmq/internal/errs"
 )
 
+// The formats of records. The first had neither a number nor a salt.
 const (
-	recordFormat = 1
-	recordLimit  = 64 << 10
-	detailDepth  = 6
+	firstFormat  = 1
+	recordFormat = 2
+)
+
+const (
+	recordLimit = 64 << 10
+	detailDepth = 6
 )
 
 // A Record is an event as it is kept. Its JSON text, in this order of fields, is
 // what is hashed.
+//
+// Number is its place among the records of its organisation, from 0, so that a
+// gap is seen in what one organisation was given. Salt is random, so that the
+// hash of a record tells nothing about it to who is shown only the hash.
 type Record struct {
 	Format    int            `json:"v"`
 	Seq       int64          `json:"seq"`
 	Time      time.Time      `json:"time"`
 	Org       auth.OrgID     `json:"org"`
+	Number    int64          `json:"number"`
+	Salt      string         `json:"salt"`
 	Actor     string         `json:"actor"` // auth.Principal.String
 	Action    string         `json:"action"`
 	Target    string         `json:"target"`
@@ -33,13 +44,16 @@ type Record struct {
 	RequestID string         `json:"request,omitempty"`
 }
 
-// record returns the canonical text of e: one line, keys of maps sorted.
-func (e Event) record(seq int64, now time.Time) ([]byte, error) {
-	r := Record{
+func (e Event) record(seq, number int64, now time.Time, salt string) Record {
+	return Record{
 		Format: recordFormat, Seq: seq, Time: now.UTC().Truncate(time.Microsecond),
-		Org: e.Org, Actor: e.Actor.String(), Action: e.Action, Target: e.Target,
+		Org: e.Org, Number: number, Salt: salt, Actor: e.Actor.String(), Action: e.Action, Target: e.Target,
 		Detail: e.Detail, Address: e.Address, RequestID: e.RequestID,
 	}
+}
+
+// text returns the canonical text of r: one line, keys of maps sorted.
+func (r Record) text() ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
@@ -63,10 +77,12 @@ func parseRecord(text []byte, seq int64) (Record, error) {
 		return Record{}, tampered("record %d cannot be read", seq)
 	}
 	switch {
-	case r.Format != recordFormat:
+	case r.Format != firstFormat && r.Format != recordFormat:
 		return Record{}, errs.E(errs.Invalid, "record %d has format %d, which this program does not know; use a newer KeepMQ", seq, r.Format)
 	case r.Seq != seq:
 		return Record{}, tampered("record %d stands in the place of record %d", r.Seq, seq)
+	case r.Format == firstFormat && (r.Number != 0 || r.Salt != ""), r.Number < 0:
+		return Record{}, tampered("record %d cannot be read", seq)
 	}
 	return r, nil
 }

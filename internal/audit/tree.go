@@ -10,6 +10,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
 )
 
@@ -87,6 +88,7 @@ func openCheckpoint(signed string, v note.Verifier) (tlog.Tree, error) {
 type verification struct {
 	tree  tree
 	saved map[int64]tlog.Hash
+	size  map[auth.OrgID]int64 // how many records each organisation had so far
 }
 
 // newVerification checks the signatures of the saved checkpoints.
@@ -95,7 +97,7 @@ func newVerification(verifierKey string, saved []string) (*verification, error) 
 	if err != nil {
 		return nil, errs.Wrap(errs.Invalid, err, "not a verifier key of an audit record")
 	}
-	c := &verification{saved: map[int64]tlog.Hash{}}
+	c := &verification{saved: map[int64]tlog.Hash{}, size: map[auth.OrgID]int64{}}
 	for _, s := range saved {
 		t, err := openCheckpoint(s, v)
 		if err != nil {
@@ -109,12 +111,18 @@ func newVerification(verifierKey string, saved []string) (*verification, error) 
 	return c, c.compare()
 }
 
-// add checks the next record.
+// add checks the next record, and gives one of the first format its number.
 func (c *verification) add(text []byte) (Record, []tlog.Hash, error) {
 	r, err := parseRecord(text, c.tree.size)
 	if err != nil {
 		return Record{}, nil, err
 	}
+	if number := c.size[r.Org]; r.Format == firstFormat {
+		r.Number = number
+	} else if r.Number != number {
+		return Record{}, nil, tampered("record %d is number %d of organisation %q instead of %d", r.Seq, r.Number, string(r.Org), number)
+	}
+	c.size[r.Org]++
 	nodes := c.tree.add(text)
 	return r, nodes, c.compare()
 }

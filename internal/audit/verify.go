@@ -2,6 +2,8 @@ package audit
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -23,10 +25,10 @@ func (l *Log) Verify(ctx context.Context, saved ...string) error {
 	}
 	var size int64
 	err = l.db.View(ctx, func(tx *store.Tx) error {
-		var events, last, hashes int64
+		var events, last, hashes, found int64
 		err := tx.QueryRowContext(ctx, `SELECT (SELECT size FROM audit_head WHERE id = 1),
 			(SELECT COUNT(*) FROM audit_event), (SELECT COALESCE(MAX(seq), -1) FROM audit_event),
-			(SELECT COUNT(*) FROM audit_hash)`).Scan(&size, &events, &last, &hashes)
+			(SELECT COUNT(*) FROM audit_hash), (SELECT COUNT(*) FROM audit_search)`).Scan(&size, &events, &last, &hashes, &found)
 		switch {
 		case err != nil:
 			return err
@@ -34,6 +36,8 @@ func (l *Log) Verify(ctx context.Context, saved ...string) error {
 			return tampered("there are %d records up to number %d, and %d were appended", events, last, size)
 		case hashes != tlog.StoredHashCount(size):
 			return tampered("there are %d hashes instead of %d", hashes, tlog.StoredHashCount(size))
+		case found != events:
+			return tampered("there are %d records, and %d that can be found", events, found)
 		}
 		return nil
 	})
@@ -56,7 +60,8 @@ func verifyRecords(ctx context.Context, tx *store.Tx, c *verification, size int6
 	first := c.tree.size
 	end := min(first+verifyPage, size)
 	var nodes []tlog.Hash
-	err := eachRecord(ctx, tx, first, end, func(seq int64, org auth.OrgID, text []byte) error {
+	var records []Record
+	err := eachRecord(ctx, tx, first, end, func(seq int64, org auth.OrgID, number int64, text []byte) error {
 		if seq != c.tree.size {
 			return tampered("record %d is missing", c.tree.size)
 		}
@@ -67,6 +72,10 @@ func verifyRecords(ctx context.Context, tx *store.Tx, c *verification, size int6
 		if r.Org != org {
 			return tampered("record %d was moved to organisation %q", seq, org)
 		}
+		if r.Number != number {
+			return tampered("record %d was given the number %d", seq, number)
+		}
+		records = append(records, r)
 		nodes = append(nodes, n...)
 		return nil
 	})
@@ -76,24 +85,44 @@ func verifyRecords(ctx context.Context, tx *store.Tx, c *verification, size int6
 	if c.tree.size != end {
 		return tampered("record %d is missing", c.tree.size)
 	}
+	if err := verifyIndex(ctx, tx, records); err != nil {
+		return err
+	}
 	return verifyHashes(ctx, tx, tlog.StoredHashCount(first), nodes)
 }
 
-func eachRecord(ctx context.Context, tx *store.Tx, first, end int64, fn func(int64, auth.OrgID, []byte) error) error {
-	const q = `SELECT seq, org, record FROM audit_event WHERE seq >= $1 AND seq < $2 ORDER BY seq`
+// verifyIndex checks that records are found by what they say, and by nothing else.
+func verifyIndex(ctx context.Context, tx *store.Tx, records []Record) error {
+	const q = `SELECT at, actor, noun, action, target, address, request FROM audit_search WHERE org = $1 AND seq = $2`
+	for _, r := range records {
+		var at int64
+		var is [6]string
+		err := tx.QueryRowContext(ctx, q, string(r.Org), r.Seq).Scan(&at, &is[0], &is[1], &is[2], &is[3], &is[4], &is[5])
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		if err != nil || at != r.Time.UnixMicro() || is != [6]string{r.Actor, noun(r.Action), r.Action, r.Target, r.Address, r.RequestID} {
+			return tampered("record %d is not found by what it says", r.Seq)
+		}
+	}
+	return nil
+}
+
+func eachRecord(ctx context.Context, tx *store.Tx, first, end int64, fn func(seq int64, org auth.OrgID, number int64, text []byte) error) error {
+	const q = `SELECT seq, org, number, record FROM audit_event WHERE seq >= $1 AND seq < $2 ORDER BY seq`
 	rows, err := tx.QueryContext(ctx, q, first, end)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var seq int64
+		var seq, number int64
 		var org string
 		var text []byte
-		if err := rows.Scan(&seq, &org, &text); err != nil {
+		if err := rows.Scan(&seq, &org, &number, &text); err != nil {
 			return err
 		}
-		if err := fn(seq, auth.OrgID(org), text); err != nil {
+		if err := fn(seq, auth.OrgID(org), number, text); err != nil {
 			return err
 		}
 	}

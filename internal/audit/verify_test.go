@@ -3,6 +3,7 @@ package audit
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -12,46 +13,54 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/keyring"
 	"github.com/keepmq/keepmq/internal/store"
 )
 
-// rebuild computes every hash anew from the records that are there, as somebody
-// would do who may write to the database.
+// rebuild computes every number and hash anew from the records that are there,
+// as somebody would do who may write to the database.
 func rebuild(t *testing.T, l *Log) {
 	t.Helper()
 	var tr tree
+	sizes := map[auth.OrgID]int64{}
 	err := l.db.Update(t.Context(), func(tx *store.Tx) error {
-		var texts []string
-		rows, err := tx.QueryContext(t.Context(), `SELECT record FROM audit_event ORDER BY seq`)
+		var all []Record
+		err := eachRecord(t.Context(), tx, 0, 1<<40, func(_ int64, org auth.OrgID, _ int64, text []byte) error {
+			var r Record
+			err := json.Unmarshal(text, &r)
+			r.Seq, r.Org, r.Number = int64(len(all)), org, sizes[org]
+			sizes[org]++
+			all = append(all, r)
+			return err
+		})
 		if err != nil {
 			return err
 		}
-		defer rows.Close()
-		for rows.Next() {
-			var s string
-			if err := rows.Scan(&s); err != nil {
-				return err
+		exec := func(q string, args ...any) {
+			if err == nil {
+				_, err = tx.ExecContext(t.Context(), q, args...)
 			}
-			texts = append(texts, s)
 		}
-		if err := rows.Err(); err != nil {
-			return err
-		}
-		if _, err := tx.ExecContext(t.Context(), `DELETE FROM audit_hash`); err != nil {
-			return err
+		for _, q := range []string{`audit_event`, `audit_search`, `audit_org`, `audit_hash`} {
+			exec(`DELETE FROM ` + q)
 		}
 		idx := 0
-		for _, s := range texts {
-			for _, h := range tr.add([]byte(s)) {
-				if _, err := tx.ExecContext(t.Context(), `INSERT INTO audit_hash (idx, hash) VALUES ($1, $2)`, idx, h[:]); err != nil {
-					return err
-				}
+		for _, r := range all {
+			text, e := r.text()
+			err = errors.Join(err, e)
+			exec(`INSERT INTO audit_event (seq, org, number, record) VALUES ($1, $2, $3, $4)`, r.Seq, r.Org, r.Number, string(text))
+			err = errors.Join(err, index(t.Context(), tx, r))
+			for _, h := range tr.add(text) {
+				exec(`INSERT INTO audit_hash (idx, hash) VALUES ($1, $2)`, idx, h[:])
 				idx++
 			}
 		}
-		_, err = tx.ExecContext(t.Context(), `UPDATE audit_head SET size = $1`, len(texts))
+		for org, n := range sizes {
+			exec(`INSERT INTO audit_org (org, size) VALUES ($1, $2)`, org, n)
+		}
+		exec(`UPDATE audit_head SET size = $1, indexed = $1`, len(all))
 		return err
 	})
 	if err != nil {
@@ -65,7 +74,7 @@ const (
 	swapNumbers = `UPDATE audit_event SET record = replace(record, '"seq":' || (11 - seq), '"seq":' || seq) WHERE seq IN (5, 6)`
 	shift       = `UPDATE audit_event SET seq = seq + 1000 WHERE seq > 5`
 	unshift     = `UPDATE audit_event SET seq = seq - 999, record = replace(record, '"seq":' || (seq - 1000) || ',', '"seq":' || (seq - 999) || ',') WHERE seq > 900`
-	insert      = `INSERT INTO audit_event (seq, org, record) SELECT 6, org, replace(record, '"seq":5,', '"seq":6,') FROM audit_event WHERE seq = 5`
+	insert      = `INSERT INTO audit_event (seq, org, number, record) SELECT 6, org, number, replace(record, '"seq":5,', '"seq":6,') FROM audit_event WHERE seq = 5`
 	rewrite     = `UPDATE audit_event SET record = replace(record, 'device 5', 'device 9') WHERE seq = 5`
 	closeGap    = `UPDATE audit_event SET seq = seq - 1, record = replace(record, '"seq":' || seq || ',', '"seq":' || (seq - 1) || ',') WHERE seq > 5`
 )
@@ -99,6 +108,12 @@ func TestTampering(t *testing.T) {
 		{name: "removed last hash", do: []string{`DELETE FROM audit_hash WHERE idx = (SELECT MAX(idx) FROM audit_hash)`}},
 		{name: "more hashes", do: []string{`INSERT INTO audit_hash (idx, hash) VALUES (1000, zeroblob(32))`}},
 		{name: "changed size", do: []string{`UPDATE audit_head SET size = 21`}},
+		{name: "renumbered", do: []string{`UPDATE audit_event SET number = 7 WHERE seq = 5`}},
+		{name: "not to be found", do: []string{`DELETE FROM audit_search WHERE seq = 5`}},
+		{name: "found instead", do: []string{`UPDATE audit_search SET seq = 1000 WHERE seq = 5`}},
+		{name: "found by another actor", do: []string{`UPDATE audit_search SET actor = 'x' WHERE seq = 5`}},
+		{name: "found at another time", do: []string{`UPDATE audit_search SET at = at + 1 WHERE seq = 5`}},
+		{name: "found more", do: []string{`INSERT INTO audit_search (org, seq, at, actor, noun, action, target, address, request) SELECT org, 99, at, actor, noun, action, target, address, request FROM audit_search WHERE seq = 5`}},
 		{name: "all removed", do: []string{`DELETE FROM audit_event`}},
 
 		{name: "changed, all hashes anew", do: []string{rewrite}, rebuild: true},
@@ -289,7 +304,7 @@ func fixedExport(t testing.TB) (text, verifier string) {
 	var tr tree
 	var records string
 	for i := range 5 {
-		line, err := event(i).record(int64(i), time.Unix(int64(i), 0))
+		line, err := event(i).record(int64(i), int64(i/2), time.Unix(int64(i), 0), "salt").text()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -324,14 +339,14 @@ func FuzzVerifyExport(f *testing.F) {
 }
 
 func FuzzParseRecord(f *testing.F) {
-	good, err := event(1).record(1, time.Unix(1, 0))
+	good, err := event(1).record(1, 0, time.Unix(1, 0), "salt").text()
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(good, int64(1))
 	f.Add([]byte(`{"v":1,"seq":2}`), int64(2))
 	f.Fuzz(func(t *testing.T, text []byte, seq int64) {
-		if r, err := parseRecord(text, seq); err == nil && (r.Seq != seq || r.Format != recordFormat) {
+		if r, err := parseRecord(text, seq); err == nil && (r.Seq != seq || r.Format != firstFormat && r.Format != recordFormat) {
 			t.Fatalf("record %d: %+v", seq, r)
 		}
 	})

@@ -244,7 +244,7 @@ func TestAuditFollows(t *testing.T) {
 	if err := c.Revoke(t.Context(), cert.SerialNumber, 1); err != nil {
 		t.Fatal(err)
 	}
-	events, _, err := log.Events(t.Context(), "abc123", audit.Page{})
+	events, _, err := log.Search(t.Context(), audit.Scope{Org: "abc123"}, audit.Filter{}, audit.Page{})
 	if err != nil || len(events) != 2 {
 		t.Fatalf("events: %+v, %v", events, err)
 	}

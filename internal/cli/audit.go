@@ -1,43 +1,16 @@
 package cli
 
 import (
+	"errors"
+	"io"
 	"net/http"
-	"time"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
 
 func auditCommand(e *env) *cobra.Command {
 	return group("audit", "The record of every change", auditList(e), auditCheckpoint(e), auditExport(e), auditVerify(e))
-}
-
-type auditEvent struct {
-	Number  int64     `json:"number"`
-	Time    time.Time `json:"time"`
-	Org     string    `json:"org"`
-	Actor   string    `json:"actor"`
-	Action  string    `json:"action"`
-	Target  string    `json:"target"`
-	Address string    `json:"address"`
-}
-
-func auditList(e *env) *cobra.Command {
-	var p page
-	c := &cobra.Command{
-		Use: "list", Short: "List changes, newest first; with --org those of one organisation", Args: args(0, 0),
-		RunE: func(c *cobra.Command, _ []string) error {
-			r, err := e.remote()
-			if err != nil {
-				return err
-			}
-			p.add("org", first(e.org, e.getenv("KEEPMQ_ORG")))
-			return show(c.Context(), e, r, "/audit", &p, []string{"NUMBER", "TIME", "ORG", "WHO", "WHAT", "TO", "FROM"}, func(x auditEvent) []string {
-				return []string{itoa(x.Number), x.Time.Local().Format(time.DateTime), x.Org, x.Actor, x.Action, x.Target, x.Address}
-			})
-		},
-	}
-	p.flags(c)
-	return c
 }
 
 type checkpoint struct {
@@ -57,8 +30,11 @@ func auditCheckpoint(e *env) *cobra.Command {
 				return err
 			}
 			return one(c.Context(), e, r, http.MethodGet, "/audit/checkpoint", nil, func(p checkpoint) error {
+				if s := strings.ReplaceAll(p.Checkpoint, "\n", ""); s != printable(s) {
+					return errors.New("the server's answer is not a checkpoint")
+				}
 				e.note("verifier key: %s", p.VerifierKey)
-				_, err := e.out.Write([]byte(p.Checkpoint))
+				_, err := io.WriteString(e.out, p.Checkpoint)
 				return err
 			})
 		},
