@@ -74,6 +74,11 @@ func (s *server) routes(mux *http.ServeMux, a huma.API) {
 	get(s, a, "/orgs/{org}/groups/{group}/devices", "list-group-devices", "List the devices in a resource group", s.listGroupDevices)
 	update(s, a, "/orgs/{org}/groups/{group}/devices", "update-group-devices", "Put devices into a resource group, and take others out", s.updateGroupDevices)
 
+	get(s, a, "/orgs/{org}/explain", "explain", "Whether somebody may do something with a topic, and by which rule", s.explain)
+	get(s, a, "/orgs/{org}/readers", "list-readers", "List who may receive a topic", s.listReaders)
+	get(s, a, "/orgs/{org}/refusals", "list-refusals", "List what was refused, latest first", s.listRefusals)
+	get(s, a, "/orgs/{org}/refusals/{id}", "get-refusal", "Why something was refused, from the number in the refusal", s.getRefusal)
+
 	get(s, a, "/orgs/{org}/rules", "get-rules", "Show the rules for every plain MQTT user", s.getRules)
 	update(s, a, "/orgs/{org}/rules", "update-rules", "Replace the rules for every plain MQTT user", s.updateRules)
 

@@ -24,6 +24,7 @@ var allowed = map[string]string{
 	"internal/topic":         "std errs",
 	"internal/mqtt":          "std",
 	"internal/quota":         "std errs",
+	"internal/refusal":       "std",
 	"internal/auth":          "std errs quota secret topic",
 	"internal/auth/authtest": "std auth errs quota secret",
 	"internal/auth/sasl":     "std",
@@ -45,15 +46,15 @@ var allowed = map[string]string{
 	"internal/ca/catest": "std auth ca errs",
 	"internal/profile":   "std auth errs permission quota topic",
 	"internal/home":      "std auth engine errs profile topic",
-	"internal/registry":  "audit auth auth/jwt auth/sasl ca errs keyring permission profile quota secret store topic",
+	"internal/registry":  "audit auth auth/jwt auth/sasl ca errs keyring permission profile quota refusal secret store topic",
 	// faces: they never import each other
-	"internal/broker":       "auth door engine errs mqtt poll quota secret topic",
-	"internal/api":          "audit auth auth/jwt ca errs permission quota registry secret store",
+	"internal/broker":       "auth door engine errs mqtt poll quota refusal secret topic",
+	"internal/api":          "audit auth auth/jwt ca errs permission quota refusal registry secret store",
 	"internal/console":      "std auth engine errs quota registry secret topic",
 	"internal/edge":         "std client edge/sources errs mqtt secret",
 	"internal/edge/sources": "",
 	// the whole
-	"internal/node": "api audit auth broker ca config console door engine engine/embedded errs home keyring quota registry secret store store/sqlite",
+	"internal/node": "api audit auth broker ca config console door engine engine/embedded errs home keyring quota refusal registry secret store store/sqlite",
 	"internal/cli":  "audit client config edge errs mqtt node secret topic",
 	"cmd/keepmq":    "std cli",
 	// proof

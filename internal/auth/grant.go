@@ -224,3 +224,20 @@ func (g *Grant) AllowFilter(f topic.Filter) error {
 	}
 	return errs.E(errs.Denied, "not allowed to subscribe to %q", topic.Clip(g.present(f.String())))
 }
+
+// A Decision is what a grant says about one topic, and the rule by which.
+type Decision struct {
+	Allowed bool
+	Rule    Rule // the zero Rule: none matched, and so the answer is no
+}
+
+// Decide is Allow with the rule that decided, for who asks why.
+func (g *Grant) Decide(a Action, n topic.Name) Decision {
+	return g.rules[a].decision(g.rules[a].last(n))
+}
+
+// DecideFilter is AllowFilter with the rule that decided.
+func (g *Grant) DecideFilter(f topic.Filter) Decision {
+	s := &g.rules[Subscribe]
+	return s.decision(s.lastCovering(f))
+}

@@ -23,34 +23,54 @@ func newRuleSet(list []Rule) ruleSet {
 	return s
 }
 
-// allows reports whether the last rule that matches n allows it.
-func (s *ruleSet) allows(n topic.Name) bool {
+// last returns the index of the last rule that matches n, or -1.
+func (s *ruleSet) last(n topic.Name) int {
 	last := -1
 	if s.tree != nil {
 		s.tree.Match(n, func(i int) { last = max(last, i) })
-	} else {
-		for i := len(s.list) - 1; i >= 0 && last < 0; i-- {
-			if s.list[i].Filter.Match(n) {
-				last = i
-			}
+		return last
+	}
+	for i := len(s.list) - 1; i >= 0; i-- {
+		if s.list[i].Filter.Match(n) {
+			return i
 		}
 	}
-	return last >= 0 && !s.list[last].Deny
+	return last
+}
+
+// lastCovering returns the index of the last rule that covers f, or -1.
+func (s *ruleSet) lastCovering(f topic.Filter) int {
+	last := -1
+	if s.tree != nil {
+		s.tree.Covering(f, func(i int) { last = max(last, i) })
+		return last
+	}
+	for i := len(s.list) - 1; i >= 0; i-- {
+		if s.list[i].Filter.Covers(f) {
+			return i
+		}
+	}
+	return last
+}
+
+// decision returns what the rule of that index decides; none says no.
+func (s *ruleSet) decision(i int) Decision {
+	if i < 0 {
+		return Decision{}
+	}
+	return Decision{Allowed: !s.list[i].Deny, Rule: s.list[i]}
+}
+
+// allows reports whether the last rule that matches n allows it.
+func (s *ruleSet) allows(n topic.Name) bool {
+	i := s.last(n)
+	return i >= 0 && !s.list[i].Deny
 }
 
 // allowsFilter reports whether the last rule that covers f allows it.
 func (s *ruleSet) allowsFilter(f topic.Filter) bool {
-	last := -1
-	if s.tree != nil {
-		s.tree.Covering(f, func(i int) { last = max(last, i) })
-	} else {
-		for i := len(s.list) - 1; i >= 0 && last < 0; i-- {
-			if s.list[i].Filter.Covers(f) {
-				last = i
-			}
-		}
-	}
-	return last >= 0 && !s.list[last].Deny
+	i := s.lastCovering(f)
+	return i >= 0 && !s.list[i].Deny
 }
 
 // allowsAll reports whether every name that f matches is certainly allowed: one

@@ -30,6 +30,7 @@ import (
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/poll"
 	"github.com/keepmq/keepmq/internal/quota"
+	"github.com/keepmq/keepmq/internal/refusal"
 )
 
 // A Config is what a Broker is made of. Zero limits stand for their defaults.
@@ -48,6 +49,7 @@ type Config struct {
 
 	Limits           quota.Limits  // of clients, types and organisations; quota.Defaults()
 	LimitLog         *quota.Log    // nil: nobody looks who reached a limit
+	Refusals         *refusal.Log  // nil: nobody looks who was refused what
 	MaxConnections   int           // open at one time; a million
 	ConnectTimeout   time.Duration // how long a client may take, in all, until CONNECT has come; 10 s
 	QueueTimeout     time.Duration // how long a connection may wait for a turn to be served; 30 s

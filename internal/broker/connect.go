@@ -191,7 +191,7 @@ func (c *conn) takeWill(grant *auth.Grant, limits *quota.Limits, p *mqtt.Connect
 		if errs.CodeOf(err) == errs.Invalid {
 			return protocolError(mqtt.TopicNameInvalid, "will topic: not a topic name of this client")
 		}
-		return err
+		return c.refused(auth.Publish, w.Topic, err)
 	}
 	if w.Retain && !grant.Retain() {
 		if p.Version >= mqtt.V5 {

@@ -205,7 +205,7 @@ func (c *conn) message(grant *auth.Grant, p *mqtt.Publish, size int) (handed fun
 			c.compose(&n, p)
 		}
 		if n.err != nil {
-			return nil, n.err
+			return nil, c.refused(auth.Publish, string(p.Topic), n.err)
 		}
 	}
 	if most := limits.Get(quota.ClientPayload); int64(len(p.Payload)) > most {
@@ -216,7 +216,7 @@ func (c *conn) message(grant *auth.Grant, p *mqtt.Publish, size int) (handed fun
 	}
 	if now := c.grant.Load(); now != grant { // it may have been slowed down for seconds
 		if n = c.resolve(now, c.limits.Load(), p.Topic); n.err != nil {
-			return nil, n.err
+			return nil, c.refused(auth.Publish, string(p.Topic), n.err)
 		}
 		if p.Retain && !now.Retain() {
 			return nil, errs.E(errs.Denied, "retain is not available to this client")

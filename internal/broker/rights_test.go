@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"regexp"
 	"testing"
 	"time"
 
@@ -61,5 +62,31 @@ func TestRightsOfAConnectedKey(t *testing.T) {
 	begun := time.Now()
 	if code := key.closed(); code != mqtt.NotAuthorized && code != mqtt.AdministrativeAction || time.Since(begun) > time.Second {
 		t.Errorf("disabled, it ends with %v after %v", code, time.Since(begun))
+	}
+}
+
+// A refusal has a number, under which the owner finds what was refused to whom.
+func TestRefusalsHaveNumbers(t *testing.T) {
+	s := newSite(t)
+	c := s.connect(mqtt.V5, s.clientID("one"), func(p *mqtt.Connect) {
+		p.Username, p.Password = mqtt.Some("use-token-auth"), []byte(s.tokens["one"])
+	})
+	number := func(reason mqtt.Opt[string]) string {
+		t.Helper()
+		m := regexp.MustCompile(`\(refusal ([a-z0-9]{12})\)$`).FindStringSubmatch(reason.Or(""))
+		if m == nil {
+			t.Fatalf("%q has no number", reason.Or(""))
+		}
+		return m[1]
+	}
+	c.send(pub("iot-2/cmd/c/fmt/json", "x", 1, 1))
+	published := number(expect[*mqtt.Ack](c).ReasonString)
+	c.send(&mqtt.Subscribe{PacketID: 2, Subscriptions: []mqtt.Subscription{{Filter: "iot-2/evt/+/fmt/+"}}})
+	subscribed := number(expect[*mqtt.Suback](c).ReasonString)
+	for id, want := range map[string][2]string{published: {"publish", "iot-2/cmd/c/fmt/json"}, subscribed: {"subscribe", "iot-2/evt/+/fmt/+"}} {
+		r, err := s.reg.Refused(context.Background(), s.admin, s.org, id)
+		if err != nil || r.Action != want[0] || r.Topic != want[1] || r.Client != s.clientID("one") || r.Principal != "device:"+string(s.org)+":t:one" {
+			t.Errorf("%s: %+v %v", id, r, err)
+		}
 	}
 }

@@ -165,7 +165,7 @@ func (c *conn) subscribeAll(p *mqtt.Subscribe, ack *mqtt.Suback) ([]retainedJob,
 			}
 		}
 		if err != nil {
-			c.refuseFilter(p.Subscriptions[i].Filter, err, i, ack)
+			c.refuseFilter(p.Subscriptions[i].Filter, c.refused(auth.Subscribe, p.Subscriptions[i].Filter, err), i, ack)
 			continue
 		}
 		s.Retained = retainedWhen(p.Subscriptions[i].RetainHandling)
@@ -189,7 +189,7 @@ func (c *conn) subscribeAll(p *mqtt.Subscribe, ack *mqtt.Suback) ([]retainedJob,
 			return nil, err // it must not look as if there were no retained messages
 		}
 		for _, i := range at {
-			c.refuseFilter(p.Subscriptions[i].Filter, err, i, ack)
+			c.refuseFilter(p.Subscriptions[i].Filter, c.refused(auth.Subscribe, p.Subscriptions[i].Filter, err), i, ack)
 		}
 		return nil, nil
 	}
@@ -220,7 +220,7 @@ func (c *conn) refuseNew(p *mqtt.Subscribe, ack *mqtt.Suback, subs []engine.Subs
 		if _, ok := c.subs.of[keyOf(&subs[k])]; ok {
 			known, places = append(known, subs[k]), append(places, i)
 		} else {
-			c.refuseFilter(p.Subscriptions[i].Filter, err, i, ack)
+			c.refuseFilter(p.Subscriptions[i].Filter, c.refused(auth.Subscribe, p.Subscriptions[i].Filter, err), i, ack)
 		}
 	}
 	return known, places

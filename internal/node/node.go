@@ -175,6 +175,7 @@ func (n *Node) openFaces(version string) (err error) {
 		Log:              n.log,
 		Limits:           n.config.Limits,
 		LimitLog:         n.limitLog,
+		Refusals:         n.registry.Refusals,
 		MaxConnections:   n.maxConnections(),
 		ConnectTimeout:   m.ConnectTimeout,
 		QueueTimeout:     m.QueueTimeout,

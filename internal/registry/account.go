@@ -9,6 +9,7 @@ import (
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/permission"
+	"github.com/keepmq/keepmq/internal/profile"
 	"github.com/keepmq/keepmq/internal/store"
 )
 
@@ -174,3 +175,9 @@ func storedRules(s string) ([]auth.Rule, error) {
 
 // tokenCredential names a's token for a Ref. A new token has another version.
 func (a *account) tokenCredential() string { return fmt.Sprintf("token:%d", a.version) }
+
+// identity returns what the rights of a follow from.
+func (a *account) identity(ref auth.Ref) profile.Identity {
+	return profile.Identity{Ref: ref, Attached: a.attached, Register: a.registers, Patterns: a.patterns, Rules: a.rules, Clients: a.clients,
+		Role: a.role, Home: a.home, Rights: a.rights, Devices: a.devices}
+}

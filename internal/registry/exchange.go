@@ -62,8 +62,8 @@ func (e *exchange) Step(ctx context.Context, data []byte) ([]byte, *auth.Grant, 
 
 // malformed refuses what can be refused without asking who the client is.
 func (e *exchange) malformed(ctx context.Context, reason error) error {
-	e.r.log.InfoContext(ctx, "client refused", "client", clip(e.credentials.ClientID), "err", reason)
-	return errRefused
+	cl, _ := parseClaim(e.credentials) // as far as it says anything
+	return e.r.refuseMalformed(ctx, e.credentials, cl.principal, reason)
 }
 
 // claim returns who the client says it is: its client identifier and the name

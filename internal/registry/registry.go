@@ -25,6 +25,7 @@ import (
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/keyring"
+	"github.com/keepmq/keepmq/internal/refusal"
 	"github.com/keepmq/keepmq/internal/store"
 )
 
@@ -35,6 +36,9 @@ type Config struct {
 	Issuer Authority
 	Log    *slog.Logger
 	Now    func() time.Time // nil: time.Now
+	// Refusals remembers for its owner why a client was not let in. nil: a Log of
+	// the registry's own.
+	Refusals *refusal.Log
 }
 
 // A Registry is the registry of one store. Its methods may be called from any
@@ -50,6 +54,8 @@ type Registry struct {
 	changes changes
 	refused budget
 	rules   ruleCache
+	// Refusals is why clients were not let in.
+	Refusals *refusal.Log
 
 	decoyOnce   sync.Once // guards the fields below
 	decoySealed []byte
@@ -61,7 +67,10 @@ func New(c Config) *Registry {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Registry{db: c.DB, ring: c.Ring, issuer: c.Issuer, log: c.Log, clock: c.Now}
+	if c.Refusals == nil {
+		c.Refusals = refusal.NewLog(c.Now)
+	}
+	return &Registry{Refusals: c.Refusals, db: c.DB, ring: c.Ring, issuer: c.Issuer, log: c.Log, clock: c.Now}
 }
 
 // now returns the time as precisely as it is stored.

@@ -12,6 +12,7 @@ import (
 	"github.com/keepmq/keepmq/internal/ca"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/profile"
+	"github.com/keepmq/keepmq/internal/refusal"
 	"github.com/keepmq/keepmq/internal/secret"
 	"github.com/keepmq/keepmq/internal/store"
 )
@@ -40,29 +41,63 @@ var (
 var refusals = []error{errNobody, errWrong, errDisabled, errEnded, errCertificateBad, errNotMember, errNoRights,
 	errCredentialChanged, errNotAnonymous, errOtherName, errNoSession, errRefused, errNoSCRAM, errToken}
 
-// refuse turns the reason why p is not let in into the answer, and logs it.
+// refuse turns the reason why p is not let in into the answer, logs it, and keeps
+// it for p's organisation under the number that is in the answer. The number is
+// that of p, whatever the reason.
 func (r *Registry) refuse(ctx context.Context, p auth.Principal, reason error) error {
+	note := func() string {
+		return r.Refusals.Note(refusal.Refusal{Org: string(p.Org), Principal: p.String(), Action: "connect", Reason: why(reason)})
+	}
 	for _, known := range refusals {
 		if errors.Is(reason, known) {
 			r.log.InfoContext(ctx, "client refused", "org", string(p.Org), "client", p.String(), "err", reason)
-			return errRefused
+			return numbered(errRefused, note())
 		}
 	}
 	if errs.CodeOf(reason) == errs.Denied {
 		// It is who it says it is, and has no place in this organisation's profile.
 		r.log.InfoContext(ctx, "client refused", "org", string(p.Org), "client", p.String(), "err", reason)
-		return reason
+		return numbered(reason, note())
 	}
 	r.log.ErrorContext(ctx, "client refused: it could not be checked", "org", string(p.Org), "client", p.String(), "err", reason)
+	note()
 	return errs.Wrap(errs.Unavailable, reason, "credentials cannot be checked now; try again")
+}
+
+// refuseMalformed refuses what can be refused without asking who the client is; p
+// is what it says of that. The answer is that of every other refusal.
+func (r *Registry) refuseMalformed(ctx context.Context, c auth.Credentials, p auth.Principal, reason error) error {
+	r.log.InfoContext(ctx, "client refused", "client", clip(c.ClientID), "err", reason)
+	return numbered(errRefused, r.Refusals.Note(refusal.Refusal{
+		Org: string(p.Org), Principal: p.String(), Client: clip(c.ClientID), Action: "connect", Reason: reason.Error()}))
+}
+
+// why says for the owner why somebody is refused.
+func why(reason error) string {
+	if errs.CodeOf(reason) == errs.Internal || errs.Message(reason) == "" {
+		for _, known := range refusals {
+			if errors.Is(reason, known) {
+				return known.Error()
+			}
+		}
+		return "it could not be checked; the server's log says why"
+	}
+	return errs.Message(reason)
+}
+
+// numbered puts the number of a refusal into its message.
+func numbered(refused error, id string) error {
+	if id == "" {
+		return refused
+	}
+	return errs.E(errs.CodeOf(refused), "%s (refusal %s)", errs.Message(refused), id)
 }
 
 // Verify implements auth.Verifier.
 func (r *Registry) Verify(ctx context.Context, c auth.Credentials) (*auth.Grant, error) {
 	cl, err := parseClaim(c)
 	if err != nil {
-		r.log.InfoContext(ctx, "client refused", "client", clip(c.ClientID), "err", err)
-		return nil, errRefused
+		return nil, r.refuseMalformed(ctx, c, cl.principal, err)
 	}
 	g, err := r.verify(ctx, cl)
 	if err != nil {
@@ -137,8 +172,7 @@ func (r *Registry) grant(ctx context.Context, a *account, ref auth.Ref) (*auth.G
 		return nil, errEnded
 	}
 	ref.UID = a.uid
-	id := profile.Identity{Ref: ref, Attached: a.attached, Register: a.registers, Patterns: a.patterns, Rules: a.rules, Clients: a.clients,
-		Role: a.role, Home: a.home, Rights: a.rights, Devices: a.devices}
+	id := a.identity(ref)
 	var err error
 	if id.OrgLimits, id.TypeLimits, err = r.limitsOf(ctx, a.principal); err != nil {
 		return nil, err

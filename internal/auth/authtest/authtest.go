@@ -5,6 +5,7 @@ package authtest
 import (
 	"context"
 	"crypto/x509"
+	"regexp"
 	"testing"
 	"time"
 
@@ -66,6 +67,12 @@ func Run(t *testing.T, open func(t *testing.T) World) {
 		})
 	}
 }
+
+// number is that of a refusal, which stands for the client and not for the reason.
+var number = regexp.MustCompile(` \(refusal [a-z0-9]+\)`)
+
+// Bare returns what a refusal says without its number.
+func Bare(refusal string) string { return number.ReplaceAllString(refusal, "") }
 
 // A clause is one part of the contract. Its check returns how it is broken.
 type clause struct {
