@@ -86,7 +86,7 @@ func (s *server) application(r *http.Request, key string, token secret.String) (
 	req := requestOf(r.Context())
 	a, err := s.registry.ApplicationActor(r.Context(), key, token, req.address)
 	switch errs.CodeOf(err) {
-	case errs.Unauthenticated, errs.Denied, errs.NotFound, errs.Invalid:
+	case errs.Unauthenticated, errs.NotFound, errs.Invalid:
 		return registry.Actor{}, errs.E(errs.Unauthenticated, "the API key or its token is wrong")
 	}
 	a.RequestID = req.id

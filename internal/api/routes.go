@@ -51,6 +51,25 @@ func (s *server) routes(mux *http.ServeMux, a huma.API) {
 	remove(s, a, "/orgs/{org}/apps/{key}", "delete-app", "Delete an API key", s.deleteApp)
 	act(s, a, "/orgs/{org}/apps/{key}/token", "rotate-app-token", "Replace an API key's token", s.rotateAppToken)
 
+	s.accessRoutes(a)
+
+	open(s, a, "/enrol", "enrol", "Exchange an enrolment token and a certificate request for a certificate", s.enrol)
+	open(s, a, "/renew", "renew", "Renew the certificate that the connection presents", s.renew)
+
+	get(s, a, "/audit", "list-audit", "Search audit events, newest first; a page can be short and still have a next", s.listAudit)
+	get(s, a, "/audit/checkpoint", "get-audit-checkpoint", "The signed state of the audit record", s.checkpoint)
+	get(s, a, "/audit/export", "export-audit", "The audit record and its signed checkpoint, for verification elsewhere", s.exportAudit)
+
+	mux.HandleFunc("GET "+base+"/ca.pem", s.caPEM)
+	mux.HandleFunc("GET "+base+"/openapi.json", s.document)
+	mux.HandleFunc("GET /healthz", s.healthz)
+	mux.HandleFunc("GET /readyz", s.readyz)
+
+	s.openapi, _ = json.Marshal(a.OpenAPI()) // made of our own types: it cannot fail
+}
+
+// accessRoutes are the routes of who may do what in an organisation.
+func (s *server) accessRoutes(a huma.API) {
 	get(s, a, "/orgs/{org}/roles", "list-roles", "List the roles that can be given", s.listRoles)
 	replace(s, a, "/orgs/{org}/roles/{role}", "put-role", "Make or change a role of the organisation's own", s.putRole)
 	remove(s, a, "/orgs/{org}/roles/{role}", "delete-role", "Delete a role that nobody has", s.deleteRole)
@@ -74,6 +93,13 @@ func (s *server) routes(mux *http.ServeMux, a huma.API) {
 	get(s, a, "/orgs/{org}/groups/{group}/devices", "list-group-devices", "List the devices in a resource group", s.listGroupDevices)
 	update(s, a, "/orgs/{org}/groups/{group}/devices", "update-group-devices", "Put devices into a resource group, and take others out", s.updateGroupDevices)
 
+	get(s, a, "/orgs/{org}/locks", "list-locks", "List who and what is locked out of an organisation", s.listLocks)
+	create(s, a, "/orgs/{org}/locks", "create-lock", "Lock somebody or something out, and end what they have open", s.createLock)
+	remove(s, a, "/orgs/{org}/locks/{id}", "delete-lock", "Let in again what was locked out", s.deleteLock)
+	get(s, a, "/locks", "list-all-locks", "List who and what is locked out of the installation", s.listAllLocks)
+	create(s, a, "/locks", "create-lock-of-all", "Lock a person, an address, an authority or a client identifier out of the installation", s.createLockOfAll)
+	remove(s, a, "/locks/{id}", "delete-lock-of-all", "Let in to the installation again what was locked out", s.deleteLockOfAll)
+
 	get(s, a, "/orgs/{org}/explain", "explain", "Whether somebody may do something with a topic, and by which rule", s.explain)
 	get(s, a, "/orgs/{org}/readers", "list-readers", "List who may receive a topic", s.listReaders)
 	get(s, a, "/orgs/{org}/refusals", "list-refusals", "List what was refused, latest first", s.listRefusals)
@@ -94,18 +120,4 @@ func (s *server) routes(mux *http.ServeMux, a huma.API) {
 	get(s, a, "/orgs/{org}/issuers/{name}", "get-issuer", "Show an identity provider", s.getIssuer)
 	update(s, a, "/orgs/{org}/issuers/{name}", "update-issuer", "Change an identity provider; who was let in by it authenticates again", s.updateIssuer)
 	remove(s, a, "/orgs/{org}/issuers/{name}", "delete-issuer", "Accept the tokens of an identity provider no more", s.deleteIssuer)
-
-	open(s, a, "/enrol", "enrol", "Exchange an enrolment token and a certificate request for a certificate", s.enrol)
-	open(s, a, "/renew", "renew", "Renew the certificate that the connection presents", s.renew)
-
-	get(s, a, "/audit", "list-audit", "Search audit events, newest first; a page can be short and still have a next", s.listAudit)
-	get(s, a, "/audit/checkpoint", "get-audit-checkpoint", "The signed state of the audit record", s.checkpoint)
-	get(s, a, "/audit/export", "export-audit", "The audit record and its signed checkpoint, for verification elsewhere", s.exportAudit)
-
-	mux.HandleFunc("GET "+base+"/ca.pem", s.caPEM)
-	mux.HandleFunc("GET "+base+"/openapi.json", s.document)
-	mux.HandleFunc("GET /healthz", s.healthz)
-	mux.HandleFunc("GET /readyz", s.readyz)
-
-	s.openapi, _ = json.Marshal(a.OpenAPI()) // made of our own types: it cannot fail
 }

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"net/netip"
 	"strings"
 	"time"
 	"unique"
@@ -42,10 +43,11 @@ type Rewrite struct{ Client, Org string }
 // comparable, and safe to store.
 type Ref struct {
 	Principal  Principal
-	Client     string    // the client part of the session key
-	UID        string    // tells the principal from a later one of the same name, which must not find its sessions; may be empty
-	Credential string    // which credential was presented, for example "token:3" or "cert:1f"; never a secret
-	Expires    time.Time // when the credential ends; zero: never
+	Client     string     // the client part of the session key
+	UID        string     // tells the principal from a later one of the same name, which must not find its sessions; may be empty
+	Credential string     // which credential was presented, for example "token:3" or "cert:1f"; never a secret
+	Expires    time.Time  // when the credential ends; zero: never
+	Address    netip.Addr // where it connected from; the zero Addr: not known
 }
 
 // A Spec is what a Grant is made of.

@@ -3,6 +3,7 @@ package registry
 import (
 	"crypto/x509"
 	"errors"
+	"net/netip"
 	"strings"
 
 	"github.com/keepmq/keepmq/internal/auth"
@@ -24,6 +25,7 @@ type claim struct {
 	hasToken  bool
 	token     secret.String
 	cert      *x509.Certificate // nil: none
+	address   netip.Addr        // where it comes from
 }
 
 // Why a claim is refused. These go to the log only.
@@ -40,6 +42,7 @@ var (
 // parseClaim reads credentials. It looks at nothing but them.
 func parseClaim(c auth.Credentials) (claim, error) {
 	cl, err := claimOf(c)
+	cl.address = c.Remote.Addr().Unmap()
 	if err != nil {
 		return cl, err
 	}

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"log/slog"
 	"slices"
@@ -60,7 +61,7 @@ func TestEnrol(t *testing.T) {
 	check(t, err)
 	g, err := w.Verify(ctx, certLogin(org, "t:d", chain[0]))
 	check(t, err)
-	if g.Ref().Credential != "cert:"+serialOf(chain[0]) || !g.Ref().Expires.Equal(chain[0].NotAfter) {
+	if g.Ref().Credential != "cert:"+serialOf(chain[0])+":"+hex.EncodeToString(chain[0].AuthorityKeyId) || !g.Ref().Expires.Equal(chain[0].NotAfter) {
 		t.Errorf("%+v", g.Ref())
 	}
 	again, err := w.Enrol(ctx, token, csr, "192.0.2.9:1") // the answer got lost

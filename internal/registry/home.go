@@ -132,7 +132,8 @@ func (u *User) settle(ctx context.Context, tx *store.Tx) error {
 
 // anonymous returns the grant of a client without a name. Where its
 // organisation does not let in such clients, it is refused like anybody.
-func (r *Registry) anonymous(ctx context.Context, p auth.Principal, client string) (*auth.Grant, error) {
+func (r *Registry) anonymous(ctx context.Context, ref auth.Ref) (*auth.Grant, error) {
+	p := ref.Principal
 	a := &account{principal: p}
 	err := r.db.View(ctx, func(tx *store.Tx) error {
 		o, err := readOrg(ctx, tx, p.Org)
@@ -148,7 +149,7 @@ func (r *Registry) anonymous(ctx context.Context, p auth.Principal, client strin
 	if a.profile != ProfileHome || !a.home.Anonymous {
 		return nil, errNotAnonymous
 	}
-	return r.grant(ctx, a, auth.Ref{Principal: p, Client: client, Credential: "anonymous"})
+	return r.grant(ctx, a, auth.Ref{Principal: p, Client: ref.Client, Credential: "anonymous", Address: ref.Address})
 }
 
 // Homes returns the organisations with the home profile.

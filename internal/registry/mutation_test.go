@@ -27,7 +27,7 @@ const administrator = permission.Permission(255)
 // it needs: organisation iot has type "t", gateway "g:g" and device "t:d".
 func mutations(w *world, iot, plain auth.OrgID, key string) []mutation {
 	return slices.Concat(orgMutations(w, iot, plain), deviceMutations(w, iot), otherMutations(w, iot, plain, key), issuerMutations(w, iot), homeMutations(w),
-		holderMutations(w, iot))
+		holderMutations(w, iot), lockMutations(w, iot))
 }
 
 func holderMutations(w *world, org auth.OrgID) []mutation {
@@ -96,6 +96,25 @@ func (w *world) almost(t *testing.T, p permission.Permission) Actor {
 		return nil
 	}))
 	return a
+}
+
+func lockMutations(w *world, org auth.OrgID) []mutation {
+	var made Lock
+	lock := func(org auth.OrgID) func(context.Context, Actor) error {
+		return func(ctx context.Context, a Actor) (err error) {
+			made, err = w.CreateLock(ctx, a, Lock{Org: org, Kind: LockAddress, Target: "203.0.113.7", Reason: "x"})
+			return err
+		}
+	}
+	open := func(org auth.OrgID) func(context.Context, Actor) error {
+		return func(ctx context.Context, a Actor) error { return w.DeleteLock(ctx, a, org, made.ID) }
+	}
+	return []mutation{
+		{"lock.create", permission.LockWrite, lock(org)},
+		{"lock.delete", permission.LockWrite, open(org)},
+		{"lock.create", administrator, lock("")},
+		{"lock.delete", administrator, open("")},
+	}
 }
 
 func issuerMutations(w *world, org auth.OrgID) []mutation {

@@ -138,6 +138,9 @@ func (r *Registry) SignIn(ctx context.Context, code secret.String, address, user
 		}
 		a.Principal = auth.Principal{Kind: auth.Person, ID: person.ID}
 		a.Admin = person.Admin
+		if err := r.unlockedActor(ctx, a, ""); err != nil {
+			return effect{}, err
+		}
 		if a.Session, err = r.insertSession(ctx, tx, person.ID, purpose, token, address, userAgent); err != nil {
 			return effect{}, err
 		}

@@ -54,6 +54,7 @@ type Registry struct {
 	changes changes
 	refused budget
 	rules   ruleCache
+	locks   lockCache
 	// Refusals is why clients were not let in.
 	Refusals *refusal.Log
 
@@ -86,6 +87,9 @@ type effect struct {
 	affected []auth.Principal
 	everyone bool      // too many to name
 	limits   *limitKey // of whom or what limits have changed; nil: of nothing
+
+	locks bool             // locks have changed
+	renew []auth.Principal // by locks: who is to be asked for again; nobody: everyone
 }
 
 // change runs fn and the audit record of what it did in one transaction, and
@@ -122,6 +126,9 @@ func (e effect) event(a Actor) audit.Event {
 }
 
 func (r *Registry) announce(e effect) {
+	if e.locks {
+		r.locks.clear()
+	}
 	switch {
 	case e.everyone:
 		r.known.clear()
@@ -132,6 +139,8 @@ func (r *Registry) announce(e effect) {
 			r.known.forget(p)
 		}
 		r.changes.tell(e.affected)
+	case len(e.renew) > 0:
+		r.changes.tell(e.renew)
 	}
 	if e.limits != nil {
 		r.limits.clear()

@@ -33,7 +33,7 @@ func (r *Registry) mayAs(ctx context.Context, a Actor, org auth.OrgID, p permiss
 	}
 	switch permission.Decide(h, p) {
 	case permission.Allowed:
-		return ctx, h, nil
+		return ctx, h, r.unlockedActor(ctx, a, org)
 	case permission.Denied:
 		return ctx, h, errs.E(errs.Denied, "this takes the permission %q in organisation %q", p, string(org))
 	}

@@ -84,7 +84,11 @@ func (r *Registry) Session(ctx context.Context, token secret.String, address str
 	if err != nil {
 		return Actor{}, err
 	}
-	return Actor{Principal: auth.Principal{Kind: auth.Person, ID: p.ID}, Admin: p.Admin, Address: address, Session: s.ID}, nil
+	a := Actor{Principal: auth.Principal{Kind: auth.Person, ID: p.ID}, Admin: p.Admin, Address: address, Session: s.ID}
+	if err := r.unlockedActor(ctx, a, ""); err != nil {
+		return Actor{}, err
+	}
+	return a, nil
 }
 
 // readSession returns the session of token and its person, if both are good.

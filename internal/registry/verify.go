@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/big"
@@ -111,7 +112,7 @@ func (r *Registry) verify(ctx context.Context, cl claim) (*auth.Grant, error) {
 	case auth.Person:
 		return r.verifyPerson(ctx, cl)
 	case auth.Anonymous:
-		return r.anonymous(ctx, cl.principal, cl.client)
+		return r.anonymous(ctx, auth.Ref{Principal: cl.principal, Client: cl.client, Address: cl.address})
 	}
 	return r.admit(ctx, cl, proof{
 		accept:     func(a *account) bool { return checkToken(r.ring, cl.principal, a.hash, cl.token) },
@@ -139,7 +140,7 @@ func (r *Registry) admit(ctx context.Context, cl claim, p proof) (*auth.Grant, e
 	if err != nil {
 		return nil, err
 	}
-	ref := auth.Ref{Principal: cl.principal, Client: cl.client, Expires: p.expires}
+	ref := auth.Ref{Principal: cl.principal, Client: cl.client, Expires: p.expires, Address: cl.address}
 	var proofs []string
 	if cl.hasToken {
 		proofs = append(proofs, p.credential(a))
@@ -151,7 +152,7 @@ func (r *Registry) admit(ctx context.Context, cl claim, p proof) (*auth.Grant, e
 		if end := cl.cert.NotAfter; ref.Expires.IsZero() || end.Before(ref.Expires) {
 			ref.Expires = end
 		}
-		proofs = append(proofs, "cert:"+serialOf(cl.cert))
+		proofs = append(proofs, "cert:"+serialOf(cl.cert)+":"+hex.EncodeToString(cl.cert.AuthorityKeyId))
 	}
 	ref.Credential = strings.Join(proofs, ",")
 	return r.grant(ctx, a, ref)
@@ -170,6 +171,9 @@ func (r *Registry) grant(ctx context.Context, a *account, ref auth.Ref) (*auth.G
 	}
 	if !ref.Expires.IsZero() && !r.clock().Before(ref.Expires) {
 		return nil, errEnded
+	}
+	if err := r.unlocked(ctx, lockedRef(ref)); err != nil {
+		return nil, err
 	}
 	ref.UID = a.uid
 	id := a.identity(ref)
@@ -215,18 +219,20 @@ func (r *Registry) checkCertificate(ctx context.Context, p auth.Principal, seria
 // the organisation allows.
 func (r *Registry) verifyPerson(ctx context.Context, cl claim) (*auth.Grant, error) {
 	var s Session
-	return r.personGrant(ctx, cl.principal.Org, cl.client, func(tx *store.Tx) (_ Session, p Person, err error) {
+	return r.personGrant(ctx, auth.Ref{Principal: cl.principal, Client: cl.client, Address: cl.address}, func(tx *store.Tx) (_ Session, p Person, err error) {
 		s, p, err = r.readSession(ctx, tx, cl.token)
 		return s, p, err
 	})
 }
 
-// personGrant returns the grant in org of the person whose session find finds.
-func (r *Registry) personGrant(ctx context.Context, org auth.OrgID, client string,
+// personGrant returns the grant of the person whose session find finds, in the
+// organisation and for the client of ref.
+func (r *Registry) personGrant(ctx context.Context, ref auth.Ref,
 	find func(*store.Tx) (Session, Person, error)) (*auth.Grant, error) {
 	var a *account
 	var expires time.Time
 	var session string
+	org := ref.Principal.Org
 	err := r.db.View(ctx, func(tx *store.Tx) error {
 		s, p, err := find(tx)
 		if err != nil {
@@ -252,7 +258,8 @@ func (r *Registry) personGrant(ctx context.Context, org auth.OrgID, client strin
 	if err != nil {
 		return nil, err
 	}
-	return r.grant(ctx, a, auth.Ref{Principal: a.principal, Client: client, Credential: "session:" + session, Expires: expires})
+	return r.grant(ctx, a, auth.Ref{Principal: a.principal, Client: ref.Client, Credential: "session:" + session, Expires: expires,
+		Address: ref.Address})
 }
 
 // Renew implements auth.Verifier.
@@ -289,7 +296,7 @@ func (r *Registry) renew(ctx context.Context, ref auth.Ref) (*auth.Grant, error)
 	case auth.System:
 		return nil, errCredentialChanged // it has none
 	case auth.Anonymous:
-		return r.anonymous(ctx, ref.Principal, ref.Client)
+		return r.anonymous(ctx, ref)
 	}
 	a, err := r.account(ctx, ref.Principal, func(*account) bool { return true })
 	if err != nil {
@@ -306,6 +313,7 @@ func (r *Registry) renew(ctx context.Context, ref auth.Ref) (*auth.Grant, error)
 				return nil, errCredentialChanged
 			}
 		case "cert":
+			serial, _, _ = strings.Cut(serial, ":")
 			if err := r.checkCertificate(ctx, ref.Principal, serial); err != nil {
 				return nil, err
 			}
@@ -330,7 +338,7 @@ func nobody(err error) error {
 
 func (r *Registry) renewPerson(ctx context.Context, ref auth.Ref) (*auth.Grant, error) {
 	id, _ := strings.CutPrefix(ref.Credential, "session:")
-	return r.personGrant(ctx, ref.Principal.Org, ref.Client, func(tx *store.Tx) (Session, Person, error) {
+	return r.personGrant(ctx, ref, func(tx *store.Tx) (Session, Person, error) {
 		if _, err := readPerson(ctx, tx, ref.Principal.ID); err != nil {
 			return Session{}, Person{}, nobody(err)
 		}
@@ -363,5 +371,9 @@ func (r *Registry) ApplicationActor(ctx context.Context, key string, token secre
 	if err != nil {
 		return Actor{}, r.refuse(ctx, p, err)
 	}
-	return Actor{Principal: p, Address: address}, nil
+	by := Actor{Principal: p, Address: address}
+	if err := r.unlockedActor(ctx, by, p.Org); err != nil {
+		return Actor{}, r.refuse(ctx, p, err)
+	}
+	return by, nil
 }

@@ -3,6 +3,7 @@ package embedded
 import (
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/keepmq/keepmq/internal/auth"
@@ -76,27 +77,34 @@ func parseMessage(org auth.OrgID, b []byte) (*engine.Message, error) {
 	return m, nil
 }
 
+// willVersion is that of a will with an address. Those before have none.
+const willVersion = recordVersion + 1
+
 // appendWill writes what is sealed of a will.
 func appendWill(dst []byte, w *engine.Will) []byte {
-	dst = append(dst, recordVersion)
+	dst = append(dst, willVersion)
 	dst = binary.AppendUvarint(dst, uint64(w.Delay))
 	dst = appendPrincipal(dst, w.Ref.Principal)
 	dst = appendText(dst, w.Ref.Client)
 	dst = appendText(dst, w.Ref.UID)
 	dst = appendText(dst, w.Ref.Credential)
 	dst = binary.AppendUvarint(dst, uint64(millis(w.Ref.Expires)))
+	dst = appendText(dst, w.Ref.Address.AsSlice())
 	return appendMessage(dst, &w.Message)
 }
 
 func parseWill(id engine.SessionID, b []byte) (*engine.Will, error) {
 	r := reader{b: b}
-	r.version()
+	version := r.upto(willVersion)
 	w := &engine.Will{Session: id, Delay: time.Duration(r.int64())}
 	w.Ref.Principal = r.principal()
 	w.Ref.Client = r.text()
 	w.Ref.UID = r.text()
 	w.Ref.Credential = r.text()
 	w.Ref.Expires = fromMillis(r.int64())
+	if version >= willVersion {
+		w.Ref.Address, _ = netip.AddrFromSlice(r.bytes()) // none: not known
+	}
 	if r.err != nil {
 		return nil, r.err
 	}

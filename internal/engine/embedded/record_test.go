@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"bytes"
+	"net/netip"
 	"reflect"
 	"testing"
 	"time"
@@ -26,7 +27,7 @@ func sampleWill(t testing.TB) *engine.Will {
 	return &engine.Will{
 		Session: engine.SessionID{Owner: p, Client: "client"},
 		Delay:   time.Minute,
-		Ref:     auth.Ref{Principal: p, Client: "client", Credential: "token:1", Expires: time.UnixMilli(5)},
+		Ref:     auth.Ref{Principal: p, Client: "client", Credential: "token:1", Expires: time.UnixMilli(5), Address: netip.MustParseAddr("192.0.2.7")},
 		Message: engine.Message{
 			Org: "abc123", Topic: parsedName(t, "a/b"), Payload: []byte("gone"), QoS: 2, Retain: true, From: p,
 			Properties: (&mqtt.Properties{ContentType: mqtt.Some("x")}).Carried(), Expires: time.UnixMilli(77),

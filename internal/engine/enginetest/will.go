@@ -2,6 +2,7 @@ package enginetest
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -18,7 +19,7 @@ func withWill(org, payload string) func(*engine.Claim) {
 			Session: c.ID,
 			Message: engine.Message{Org: auth.OrgID(org), Topic: n, Payload: []byte(payload), QoS: 1, Retain: true, From: c.ID.Owner},
 			Delay:   time.Minute,
-			Ref:     auth.Ref{Principal: c.ID.Owner, Client: c.ID.Client, Credential: "token:3", Expires: time.UnixMilli(1e12)},
+			Ref:     auth.Ref{Principal: c.ID.Owner, Client: c.ID.Client, Credential: "token:3", Expires: time.UnixMilli(1e12), Address: netip.MustParseAddr("192.0.2.7")},
 		}
 	}
 }
