@@ -71,8 +71,10 @@ type AuditCheckpoint struct {
 	VerifierKey string `json:"verifier_key" doc:"The public key of the checkpoints: keep it elsewhere, too."`
 }
 
-func (s *server) checkpoint(ctx context.Context, actor registry.Actor, _ *struct{}) (*body[AuditCheckpoint], error) {
-	if err := s.registry.MayReadWholeAudit(ctx, actor); err != nil {
+func (s *server) checkpoint(ctx context.Context, actor registry.Actor, in *struct {
+	Org string `query:"org" pattern:"^[a-z0-9]{6}$" patternDescription:"an organisation id" doc:"Asked for by somebody of this organisation. It is the same checkpoint for everybody."`
+}) (*body[AuditCheckpoint], error) {
+	if _, err := s.registry.MayReadAudit(ctx, actor, auth.OrgID(in.Org)); err != nil {
 		return nil, err
 	}
 	c, err := s.audit.Checkpoint(ctx)
@@ -85,14 +87,19 @@ func (s *server) checkpoint(ctx context.Context, actor registry.Actor, _ *struct
 // exportAudit streams the record, which may be long. What fails before the
 // first line is a problem document; what fails later cuts the answer, which the
 // verifier notices.
-func (s *server) exportAudit(ctx context.Context, actor registry.Actor, _ *struct{}) (*huma.StreamResponse, error) {
-	if err := s.registry.MayReadWholeAudit(ctx, actor); err != nil {
+func (s *server) exportAudit(ctx context.Context, actor registry.Actor, in *struct {
+	InAudit
+	Format string `query:"format" enum:"jsonl,csv" default:"jsonl" doc:"Lines of JSON, or CSV that is safe to be opened in a spreadsheet; both can be verified."`
+}) (*huma.StreamResponse, error) {
+	scope, err := s.registry.MayReadAudit(ctx, actor, auth.OrgID(in.Org))
+	if err != nil {
 		return nil, err
 	}
+	what := audit.Export{Scope: scope, Filter: in.filter(), Kind: in.Format}
 	return &huma.StreamResponse{Body: func(ctx huma.Context) {
 		r, w := humago.Unwrap(ctx)
-		out := &lasting{w: w, rc: http.NewResponseController(w)}
-		err := s.audit.Export(r.Context(), out)
+		out := &lasting{w: w, rc: http.NewResponseController(w), kind: contentTypes[in.Format]}
+		err := s.audit.Export(r.Context(), out, what)
 		switch {
 		case err == nil:
 		case !out.begun:
@@ -104,17 +111,21 @@ func (s *server) exportAudit(ctx context.Context, actor registry.Actor, _ *struc
 	}}, nil
 }
 
+var contentTypes = map[string]string{audit.JSONLines: "application/x-ndjson", audit.CSV: "text/csv; charset=utf-8"}
+
 // A lasting answer may take long as a whole, but not for any one of its parts.
 type lasting struct {
 	w     http.ResponseWriter
 	rc    *http.ResponseController
+	kind  string
 	begun bool
 }
 
 func (l *lasting) Write(p []byte) (int, error) {
 	if !l.begun {
 		l.begun = true
-		l.w.Header().Set("Content-Type", "application/x-ndjson")
+		l.w.Header().Set("Content-Type", l.kind)
+		l.w.Header().Set("Content-Disposition", "attachment")
 	}
 	if err := l.rc.SetWriteDeadline(time.Now().Add(maxTime)); err != nil {
 		return 0, err

@@ -45,8 +45,8 @@ func TestAudit(t *testing.T) {
 			t.Errorf("an application sees a record of %q", e.Org)
 		}
 	}
-	f.ask(t, who, "GET", "/api/v1/audit/checkpoint", nil).is(t, 403)
-	f.ask(t, who, "GET", "/api/v1/audit/export", nil).is(t, 403)
+	f.ask(t, standard, "GET", "/api/v1/audit/checkpoint", nil).is(t, 403)
+	f.ask(t, standard, "GET", "/api/v1/audit/export", nil).is(t, 403)
 
 	var c struct {
 		Checkpoint  string
@@ -117,4 +117,42 @@ func TestAuditSearch(t *testing.T) {
 	}
 	f.ask(t, who, "GET", "/api/v1/audit?org=zzzzzz", nil).is(t, 404)
 	f.ask(t, f.admin, "GET", "/api/v1/audit?org=zzzzzz", nil).is(t, 200)
+}
+
+// An organisation's own people export its records only, and can prove them.
+func TestOrgExport(t *testing.T) {
+	f := start(t)
+	org := string(f.first.Org.ID)
+	var other struct{ ID string }
+	f.ask(t, f.admin, "POST", "/api/v1/orgs", map[string]any{"name": "hidden"}).is(t, 201).into(t, &other)
+	f.ask(t, f.admin, "POST", "/api/v1/orgs/"+org+"/types", map[string]any{"id": "pump"}).is(t, 201)
+	f.ask(t, f.admin, "POST", "/api/v1/orgs/"+other.ID+"/types", map[string]any{"id": "hidden"})
+	who := f.manager(t)
+	var c struct {
+		VerifierKey string `json:"verifier_key"`
+	}
+	f.ask(t, who, "GET", "/api/v1/audit/checkpoint", nil).is(t, 200).into(t, &c)
+	for format, kind := range map[string]string{"jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"} {
+		for _, query := range []string{"", "&org=" + org, "&action=type."} {
+			a := f.ask(t, who, "GET", "/api/v1/audit/export?format="+format+query, nil).is(t, 200)
+			if got := a.header.Get("Content-Type"); got != kind || a.header.Get("Content-Disposition") != "attachment" {
+				t.Errorf("%s: content type %q", format, got)
+			}
+			v, err := audit.VerifyExport(bytes.NewReader(a.body), c.VerifierKey)
+			if err != nil || string(v.Org) != org || v.Part != strings.Contains(query, "action") || v.Records < 1 {
+				t.Errorf("%s%s: %+v, %v", format, query, v, err)
+			}
+			if !bytes.Contains(a.body, []byte("pump")) || bytes.Contains(a.body, []byte("hidden")) || bytes.Contains(a.body, []byte(other.ID)) {
+				t.Errorf("%s%s: %s", format, query, a.body)
+			}
+		}
+		a := f.ask(t, f.admin, "GET", "/api/v1/audit/export?format="+format+"&org="+other.ID, nil).is(t, 200)
+		if v, err := audit.VerifyExport(bytes.NewReader(a.body), c.VerifierKey); err != nil || string(v.Org) != other.ID {
+			t.Errorf("%+v, %v", v, err)
+		}
+	}
+	f.ask(t, who, "GET", "/api/v1/audit/export?org="+other.ID, nil).is(t, 404)
+	f.ask(t, who, "GET", "/api/v1/audit/export?org=zzzzzz", nil).is(t, 404)
+	f.ask(t, who, "GET", "/api/v1/audit/export?format=xml", nil).is(t, 422)
+	f.ask(t, who, "GET", "/api/v1/audit/export?action=.", nil).is(t, 422)
 }

@@ -58,7 +58,7 @@ func (s *server) routes(mux *http.ServeMux, a huma.API) {
 
 	get(s, a, "/audit", "list-audit", "Search audit events, newest first; a page can be short and still have a next", s.listAudit)
 	get(s, a, "/audit/checkpoint", "get-audit-checkpoint", "The signed state of the audit record", s.checkpoint)
-	get(s, a, "/audit/export", "export-audit", "The audit record and its signed checkpoint, for verification elsewhere", s.exportAudit)
+	get(s, a, "/audit/export", "export-audit", "The audit record, of one organisation or everybody, with what proves it, for verification elsewhere", s.exportAudit)
 
 	mux.HandleFunc("GET "+base+"/ca.pem", s.caPEM)
 	mux.HandleFunc("GET "+base+"/openapi.json", s.document)

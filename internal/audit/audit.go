@@ -41,13 +41,13 @@ type Event struct {
 // it the time and its number. It refuses an event whose detail could hold a
 // secret; the change then does not happen either.
 func Append(ctx context.Context, tx *store.Tx, e Event) error {
-	if err := appendEvent(ctx, tx, e, time.Now()); err != nil {
+	if err := appendEvent(ctx, tx, e, time.Now(), rand.Text()); err != nil {
 		return fmt.Errorf("append audit event: %w", err)
 	}
 	return nil
 }
 
-func appendEvent(ctx context.Context, tx *store.Tx, e Event, now time.Time) error {
+func appendEvent(ctx context.Context, tx *store.Tx, e Event, now time.Time, salt string) error {
 	if err := e.check(); err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func appendEvent(ctx context.Context, tx *store.Tx, e Event, now time.Time) erro
 	if err := tx.QueryRowContext(ctx, count, string(e.Org)).Scan(&number); err != nil {
 		return fmt.Errorf("take number in organisation: %w", err)
 	}
-	r := e.record(size-1, number-1, now, rand.Text())
+	r := e.record(size-1, number-1, now, salt)
 	text, err := r.text()
 	if err != nil {
 		return err

@@ -88,22 +88,23 @@ func (l *Log) VerifierKey() string { return l.verifier }
 func (l *Log) Checkpoint(ctx context.Context) (string, error) {
 	var tree tlog.Tree
 	err := l.db.View(ctx, func(tx *store.Tx) (err error) {
-		if err := tx.QueryRowContext(ctx, `SELECT size FROM audit_head WHERE id = 1`).Scan(&tree.N); err != nil {
-			return err
-		}
-		if tree.N > 0 {
-			tree.Hash, err = tlog.TreeHash(tree.N, hashReader(ctx, tx))
-		} else {
-			tree.Hash = emptyHash()
-		}
+		tree, err = readTree(ctx, tx)
 		return err
 	})
 	if err != nil {
 		return "", fmt.Errorf("make checkpoint: %w", err)
 	}
-	signed, err := note.Sign(&note.Note{Text: formatTree(l.signer.Name(), tree)}, l.signer)
-	if err != nil {
-		return "", fmt.Errorf("sign checkpoint: %w", err)
+	return l.sign(formatTree(l.signer.Name(), tree))
+}
+
+// readTree returns the size and the hash of the whole record.
+func readTree(ctx context.Context, tx *store.Tx) (tree tlog.Tree, err error) {
+	if err := tx.QueryRowContext(ctx, `SELECT size FROM audit_head WHERE id = 1`).Scan(&tree.N); err != nil {
+		return tree, err
 	}
-	return string(signed), nil
+	tree.Hash = emptyHash()
+	if tree.N > 0 {
+		tree.Hash, err = tlog.TreeHash(tree.N, hashReader(ctx, tx))
+	}
+	return tree, err
 }

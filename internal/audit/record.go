@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf16"
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
@@ -52,7 +55,8 @@ func (e Event) record(seq, number int64, now time.Time, salt string) Record {
 	}
 }
 
-// text returns the canonical text of r: one line, keys of maps sorted.
+// text returns the canonical text of r: one line, keys of maps sorted, and
+// nothing in it that does something on a terminal or in a spreadsheet.
 func (r Record) text() ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -60,12 +64,39 @@ func (r Record) text() ([]byte, error) {
 	if err := enc.Encode(r); err != nil {
 		return nil, fmt.Errorf("encode record: %w", err)
 	}
-	text := bytes.TrimSuffix(b.Bytes(), []byte{'\n'})
+	text := []byte(tame(strings.TrimSuffix(b.String(), "\n")))
 	if len(text) > recordLimit {
 		return nil, errs.E(errs.Invalid, "audit event is longer than %d bytes", recordLimit)
 	}
 	return text, nil
 }
+
+// tame escapes in a JSON text what does something on a terminal or, as semicolons
+// do where they separate cells, in a spreadsheet. Both can be in its strings only.
+func tame(text string) string { return strings.ReplaceAll(EscapeJSON(text), ";", `\u003b`) }
+
+// EscapeJSON escapes in a JSON text what is not printable, which can be in its
+// strings only, but for the ends of lines between them.
+func EscapeJSON(text string) string {
+	if !strings.ContainsFunc(text, unprintable) {
+		return text
+	}
+	var b strings.Builder
+	for _, c := range text {
+		switch {
+		case !unprintable(c):
+			b.WriteRune(c)
+		case c > 0xffff:
+			high, low := utf16.EncodeRune(c)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, c)
+		}
+	}
+	return b.String()
+}
+
+func unprintable(c rune) bool { return c != '\n' && !unicode.IsPrint(c) }
 
 // parseRecord reads a record and checks that it stands where it belongs.
 func parseRecord(text []byte, seq int64) (Record, error) {

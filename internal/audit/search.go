@@ -31,13 +31,13 @@ type Scope struct {
 
 // A Filter chooses records: those for which all holds that is set.
 type Filter struct {
-	Actor     string // as in Record.Actor
-	Action    string // "device.create", or with a dot at the end all of a kind: "device."
-	Target    string
-	Address   string
-	RequestID string
-	From      time.Time // not earlier
-	Until     time.Time // earlier
+	Actor     string    `json:"actor,omitempty"`  // as in Record.Actor
+	Action    string    `json:"action,omitempty"` // "device.create", or with a dot at the end all of a kind: "device."
+	Target    string    `json:"target,omitempty"`
+	Address   string    `json:"address,omitempty"`
+	RequestID string    `json:"request,omitempty"`
+	From      time.Time `json:"from,omitzero"`  // not earlier
+	Until     time.Time `json:"until,omitzero"` // earlier
 }
 
 // filterLimit is how long what is looked for may be, in bytes. Nothing that is

@@ -38,7 +38,7 @@ func addVaried(t testing.TB, l *Log, n int) {
 			case i%10 == 9:
 				at = at.Add(-time.Second)
 			}
-			if err := appendEvent(t.Context(), tx, varied(i), at); err != nil {
+			if err := appendEvent(t.Context(), tx, varied(i), at, "salt"); err != nil {
 				return err
 			}
 		}

@@ -10,7 +10,6 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
-	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
 )
 
@@ -25,8 +24,10 @@ type tree struct {
 
 // add puts a record at the end and returns the nodes that it completes, in the
 // order in which the log stores them.
-func (t *tree) add(text []byte) []tlog.Hash {
-	h := tlog.RecordHash(text)
+func (t *tree) add(text []byte) []tlog.Hash { return t.addLeaf(tlog.RecordHash(text)) }
+
+// addLeaf is add for a record of which only the hash is left.
+func (t *tree) addLeaf(h tlog.Hash) []tlog.Hash {
 	nodes := []tlog.Hash{h}
 	for n := t.size; n&1 == 1; n >>= 1 { // each 1 is a complete subtree on the left
 		last := len(t.roots) - 1
@@ -86,9 +87,10 @@ func openCheckpoint(signed string, v note.Verifier) (tlog.Tree, error) {
 
 // A verification compares records with checkpoints while they go by.
 type verification struct {
-	tree  tree
-	saved map[int64]tlog.Hash
-	size  map[auth.OrgID]int64 // how many records each organisation had so far
+	tree    tree
+	saved   map[int64]tlog.Hash
+	numbers numbers
+	removed int64
 }
 
 // newVerification checks the signatures of the saved checkpoints.
@@ -97,7 +99,7 @@ func newVerification(verifierKey string, saved []string) (*verification, error) 
 	if err != nil {
 		return nil, errs.Wrap(errs.Invalid, err, "not a verifier key of an audit record")
 	}
-	c := &verification{saved: map[int64]tlog.Hash{}, size: map[auth.OrgID]int64{}}
+	c := &verification{saved: map[int64]tlog.Hash{}, numbers: numbers{}}
 	for _, s := range saved {
 		t, err := openCheckpoint(s, v)
 		if err != nil {
@@ -117,14 +119,17 @@ func (c *verification) add(text []byte) (Record, []tlog.Hash, error) {
 	if err != nil {
 		return Record{}, nil, err
 	}
-	if number := c.size[r.Org]; r.Format == firstFormat {
-		r.Number = number
-	} else if r.Number != number {
-		return Record{}, nil, tampered("record %d is number %d of organisation %q instead of %d", r.Seq, r.Number, string(r.Org), number)
+	if err := c.numbers.add(&r); err != nil {
+		return Record{}, nil, err
 	}
-	c.size[r.Org]++
 	nodes := c.tree.add(text)
 	return r, nodes, c.compare()
+}
+
+// addRemoved goes past a record of which only the hash is left.
+func (c *verification) addRemoved(leaf tlog.Hash) ([]tlog.Hash, error) {
+	c.removed++
+	return c.tree.addLeaf(leaf), c.compare()
 }
 
 func (c *verification) compare() error {
@@ -138,12 +143,17 @@ func (c *verification) compare() error {
 	return nil
 }
 
-// end reports checkpoints of more records than there are.
+// end reports checkpoints of more records than there are, and records that are
+// not there without a reason.
 func (c *verification) end() error {
 	for n := range c.saved {
 		if n > c.tree.size {
 			return tampered("there are %d records, and a checkpoint was made of %d: the end is missing", c.tree.size, n)
 		}
 	}
-	return nil
+	removed, err := c.numbers.end()
+	if err == nil && removed != c.removed {
+		err = tampered("the texts of %d records are not there, and by the record %d were removed", c.removed, removed)
+	}
+	return err
 }

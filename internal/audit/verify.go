@@ -108,9 +108,15 @@ func verifyIndex(ctx context.Context, tx *store.Tx, records []Record) error {
 	return nil
 }
 
-func eachRecord(ctx context.Context, tx *store.Tx, first, end int64, fn func(seq int64, org auth.OrgID, number int64, text []byte) error) error {
-	const q = `SELECT seq, org, number, record FROM audit_event WHERE seq >= $1 AND seq < $2 ORDER BY seq`
-	rows, err := tx.QueryContext(ctx, q, first, end)
+// eachRecord calls fn for the records from first to before end that are there.
+func eachRecord(ctx context.Context, tx *store.Tx, first, end int64, fn rowFunc) error {
+	return eachRow(ctx, tx, fn, `SELECT seq, org, number, record FROM audit_event WHERE seq >= $1 AND seq < $2 ORDER BY seq`, first, end)
+}
+
+type rowFunc func(seq int64, org auth.OrgID, number int64, text []byte) error
+
+func eachRow(ctx context.Context, tx *store.Tx, fn rowFunc, query string, args ...any) error {
+	rows, err := tx.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
 	}
@@ -127,6 +133,34 @@ func eachRecord(ctx context.Context, tx *store.Tx, first, end int64, fn func(seq
 		}
 	}
 	return rows.Err()
+}
+
+// eachPlace calls fn for every number from first to before end: with the text of
+// the record or, if it is not there or not to be kept, with nil.
+func eachPlace(ctx context.Context, tx *store.Tx, first, end int64, kept map[auth.OrgID]int64, fn rowFunc) error {
+	next := first
+	gap := func(until int64) error {
+		for ; next < until; next++ {
+			if err := fn(next, "", 0, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	err := eachRecord(ctx, tx, first, end, func(seq int64, org auth.OrgID, number int64, text []byte) error {
+		if err := gap(seq); err != nil {
+			return err
+		}
+		if number < kept[org] {
+			text = nil
+		}
+		next = seq + 1
+		return fn(seq, org, number, text)
+	})
+	if err != nil {
+		return err
+	}
+	return gap(end)
 }
 
 // verifyHashes compares the stored hashes from first on with want.

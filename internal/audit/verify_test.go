@@ -214,7 +214,7 @@ func TestTree(t *testing.T) {
 func export(t testing.TB, l *Log) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	if err := l.Export(t.Context(), &b); err != nil {
+	if err := l.Export(t.Context(), &b, Export{Scope: Scope{All: true}, Kind: JSONLines}); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
@@ -253,7 +253,7 @@ func TestExportRefused(t *testing.T) {
 		"empty":          "",
 		"not an export":  "{}\n",
 		"not JSON":       "hello\n",
-		"other format":   strings.Replace(text, `"keepmq_audit":1`, `"keepmq_audit":2`, 1),
+		"other format":   strings.Replace(text, `"keepmq_audit":2`, `"keepmq_audit":3`, 1),
 		"changed record": strings.Replace(text, "device 5", "device 6", 1),
 		"changed space":  with(3, strings.TrimSuffix(lines[3], "\n")+" \n"),
 		"removed":        with(3, ""),
@@ -263,7 +263,7 @@ func TestExportRefused(t *testing.T) {
 		"inserted":       with(3, lines[3]+lines[3]),
 		"one more":       text + strings.Replace(lines[9], `"seq":8`, `"seq":9`, 1),
 		"cut":            text[:len(text)-1],
-		"long line":      text + strings.Repeat("x", recordLimit+2) + "\n",
+		"long line":      text + strings.Repeat("x", lineLimit+2) + "\n",
 		"checkpoint":     strings.Replace(text, `\n9\n`, `\n8\n`, 1),
 	} {
 		if text == join(lines...) {
@@ -290,8 +290,8 @@ func TestExportRefused(t *testing.T) {
 	}
 }
 
-// fixedExport is an export that is the same in every process that fuzzes.
-func fixedExport(t testing.TB) (text, verifier string) {
+// fixedSigner is the same in every process that fuzzes.
+func fixedSigner(t testing.TB) (note.Signer, string) {
 	t.Helper()
 	key, verifier, err := note.GenerateKey(bytes.NewReader(make([]byte, 64)), "keepmq-audit/fuzz")
 	if err != nil {
@@ -301,6 +301,13 @@ func fixedExport(t testing.TB) (text, verifier string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return signer, verifier
+}
+
+// fixedExport is an export that is the same in every process that fuzzes.
+func fixedExport(t testing.TB) (text, verifier string) {
+	t.Helper()
+	signer, verifier := fixedSigner(t)
 	var tr tree
 	var records string
 	for i := range 5 {

@@ -6,30 +6,48 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/keepmq/keepmq/internal/audit"
 )
 
 func auditExport(e *env) *cobra.Command {
-	var file string
+	var file, format string
+	var f auditFilter
 	c := &cobra.Command{
-		Use: "export", Short: "Write the whole record with its signed checkpoint, for audit verify", Args: args(0, 0),
-		Example: "  keepmq audit export --file record.jsonl",
+		Use: "export", Short: "Write the record, whole or with --org of one organisation, for audit verify", Args: args(0, 0),
+		Long: "Write the record, whole or with --org of one organisation, for audit verify.\n\n" +
+			"Either can be verified without a server, and shows if anything was changed or is\n" +
+			"missing. With a filter it shows only that what is in it is as it was recorded.",
+		Example: "  keepmq audit export --file record.jsonl\n" +
+			"  keepmq audit export --org abc123 --format csv --since 2026-01-01 --file year.csv",
 		RunE: func(c *cobra.Command, _ []string) error {
 			r, err := e.remote()
 			if err != nil {
 				return err
 			}
-			if file == "" {
-				return r.stream(c.Context(), "/audit/export", e.out)
+			p := page{query: url.Values{}}
+			p.add("org", first(e.org, e.getenv("KEEPMQ_ORG")))
+			p.add("format", format)
+			if err := f.add(&p, time.Now()); err != nil {
+				return usage(c, "%v", err)
 			}
-			return replaceFile(file, func(w io.Writer) error { return r.stream(c.Context(), "/audit/export", w) })
+			path := "/audit/export?" + p.query.Encode()
+			if file == "" {
+				return r.stream(c.Context(), path, e.out)
+			}
+			return replaceFile(file, func(w io.Writer) error { return r.stream(c.Context(), path, w) })
 		},
 	}
 	c.Flags().StringVarP(&file, "file", "f", "", "write into this file (else to standard output)")
+	c.Flags().StringVar(&format, "format", audit.JSONLines, "jsonl or csv")
+	f.flags(c)
 	return c
 }
 

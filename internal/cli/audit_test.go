@@ -46,19 +46,6 @@ func TestAuditPrintsText(t *testing.T) {
 	}
 }
 
-func TestEscapedJSON(t *testing.T) {
-	for _, s := range []string{"é\U0001F600", "\U000E0001", "\u0085"} { // printable; a tag, beyond 16 bits; a control character
-		raw, err := json.Marshal(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var back string
-		if err := json.Unmarshal([]byte(escaped(string(raw))), &back); err != nil || back != s {
-			t.Errorf("%q became %q, %v", s, back, err)
-		}
-	}
-}
-
 func TestParseTime(t *testing.T) {
 	now := time.Date(2026, 3, 10, 12, 0, 0, 0, time.FixedZone("here", 3600))
 	for s, want := range map[string]string{

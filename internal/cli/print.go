@@ -9,7 +9,8 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode"
-	"unicode/utf16"
+
+	"github.com/keepmq/keepmq/internal/audit"
 )
 
 // printJSON prints an answer of the server as it is, indented. What would move
@@ -20,26 +21,8 @@ func (e *env) printJSON(raw []byte) error {
 		return fmt.Errorf("the server's answer is not JSON: %w", err)
 	}
 	b.WriteByte('\n')
-	_, err := io.WriteString(e.out, escaped(b.String()))
+	_, err := io.WriteString(e.out, audit.EscapeJSON(b.String()))
 	return err
-}
-
-// escaped escapes what is not printable in a JSON text, in which it can be in
-// strings only.
-func escaped(text string) string {
-	var b strings.Builder
-	for _, c := range text {
-		switch {
-		case c == '\n' || unicode.IsPrint(c):
-			b.WriteRune(c)
-		case c > 0xffff:
-			high, low := utf16.EncodeRune(c)
-			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
-		default:
-			fmt.Fprintf(&b, `\u%04x`, c)
-		}
-	}
-	return b.String()
 }
 
 // table prints rows under a head, in columns.

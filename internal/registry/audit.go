@@ -32,8 +32,3 @@ func (r *Registry) MayReadAudit(ctx context.Context, a Actor, org auth.OrgID) (a
 	}
 	return audit.Scope{Org: org}, nil
 }
-
-// MayReadWholeAudit checks that a may see what covers every organisation.
-func (r *Registry) MayReadWholeAudit(_ context.Context, a Actor) error {
-	return a.mayAdminister()
-}
