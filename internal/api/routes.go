@@ -100,6 +100,13 @@ func (s *server) accessRoutes(a huma.API) {
 	create(s, a, "/locks", "create-lock-of-all", "Lock a person, an address, an authority or a client identifier out of the installation", s.createLockOfAll)
 	remove(s, a, "/locks/{id}", "delete-lock-of-all", "Let in to the installation again what was locked out", s.deleteLockOfAll)
 
+	get(s, a, "/orgs/{org}/network", "get-network", "From where clients may connect", s.getNetwork)
+	replace(s, a, "/orgs/{org}/network", "put-network", "Replace from where clients may connect; who comes from elsewhere is disconnected", s.putNetwork)
+	get(s, a, "/orgs/{org}/policies", "get-policies", "What devices must present to connect", s.getPolicies)
+	update(s, a, "/orgs/{org}/policies", "update-policies", "Change what devices must present; who has not is disconnected", s.updatePolicies)
+	act(s, a, "/orgs/{org}/compliance", "preview-compliance", "How devices comply with the policies, or would with others", s.compliance)
+	get(s, a, "/orgs/{org}/compliance/devices", "list-non-compliant", "List the devices that lack what their policy asks for", s.listNonCompliant)
+
 	get(s, a, "/orgs/{org}/explain", "explain", "Whether somebody may do something with a topic, and by which rule", s.explain)
 	get(s, a, "/orgs/{org}/readers", "list-readers", "List who may receive a topic", s.listReaders)
 	get(s, a, "/orgs/{org}/refusals", "list-refusals", "List what was refused, latest first", s.listRefusals)

@@ -38,6 +38,10 @@ type Config struct {
 	// carries, beside those of this machine.
 	Names []string `yaml:"names"`
 
+	// CountryDatabase is a file in the MaxMind format, for network rules that name
+	// countries. Without one, such rules cannot be made.
+	CountryDatabase string `yaml:"country_database"`
+
 	MQTT MQTT `yaml:"mqtt"`
 	// Limits are what every client, device type and organisation may use, unless
 	// something else is set for an organisation or a device type.

@@ -27,6 +27,7 @@ import (
 	"github.com/keepmq/keepmq/internal/ca"
 	"github.com/keepmq/keepmq/internal/config"
 	"github.com/keepmq/keepmq/internal/console"
+	"github.com/keepmq/keepmq/internal/country"
 	"github.com/keepmq/keepmq/internal/door"
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/engine/embedded"
@@ -57,6 +58,8 @@ type Node struct {
 	homes    *home.Keeper
 	limitLog *quota.Log
 	https    *http.Server
+
+	countries *country.Database // nil: there is none
 
 	certificate   atomic.Pointer[tls.Certificate]
 	mqttTickets   tickets
@@ -147,7 +150,14 @@ func (n *Node) openState(ctx context.Context) (err error) {
 	if n.ca, err = ca.Open(ctx, n.db, n.ring); err != nil {
 		return err
 	}
-	n.registry = registry.New(registry.Config{DB: n.db, Ring: n.ring, Issuer: n.ca, Log: n.log})
+	c := registry.Config{DB: n.db, Ring: n.ring, Issuer: n.ca, Log: n.log}
+	if file := n.config.CountryDatabase; file != "" {
+		if n.countries, err = country.Open(file); err != nil {
+			return err
+		}
+		c.Country = n.countries.Of
+	}
+	n.registry = registry.New(c)
 	n.engine, err = embedded.Open(ctx, embedded.Options{
 		Dir:      n.folder.join("messages"),
 		Log:      n.log,
@@ -298,6 +308,10 @@ func (n *Node) Close() error {
 	if n.db != nil {
 		err = errors.Join(err, n.db.Close())
 		n.db = nil
+	}
+	if n.countries != nil {
+		err = errors.Join(err, n.countries.Close())
+		n.countries = nil
 	}
 	if n.folder != nil {
 		err = errors.Join(err, n.folder.close())

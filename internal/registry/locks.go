@@ -231,6 +231,7 @@ type lockable struct {
 	principal auth.Principal
 	client    string
 	address   netip.Addr // invalid: not known
+	anywhere  bool       // it is not asked where it is
 	// authority is the key identifier of who issued its certificate. certified says
 	// that it has one: then an authority that is not known may be any.
 	authority string
@@ -294,7 +295,7 @@ func (s *lockSet) find(x lockable, now time.Time) *Lock {
 	good := func(l *Lock) bool { return l.Expires.IsZero() || now.Before(l.Expires) }
 	for i := range s.ranges {
 		g := &s.ranges[i]
-		if good(&g.lock) && (!x.address.IsValid() || !g.prefix.IsValid() || g.prefix.Contains(x.address.WithZone(""))) {
+		if good(&g.lock) && !x.anywhere && (!x.address.IsValid() || !g.prefix.IsValid() || g.prefix.Contains(x.address.WithZone(""))) {
 			return &g.lock
 		}
 	}

@@ -112,6 +112,14 @@ func lockMutations(w *world, org auth.OrgID) []mutation {
 	return []mutation{
 		{"lock.create", permission.LockWrite, lock(org)},
 		{"lock.delete", permission.LockWrite, open(org)},
+		{"network.update", permission.NetworkWrite, func(ctx context.Context, a Actor) error {
+			_, err := w.SetNetwork(ctx, a, org, Network{Mode: NetworkDeny, Ranges: []string{"203.0.113.0/24"}})
+			return err
+		}},
+		{"policy.update", permission.NetworkWrite, func(ctx context.Context, a Actor) error {
+			_, err := w.SetPolicies(ctx, a, org, Policies{Default: PolicyToken})
+			return err
+		}},
 		{"lock.create", administrator, lock("")},
 		{"lock.delete", administrator, open("")},
 	}

@@ -234,7 +234,7 @@ func (r *Registry) DeleteOrg(ctx context.Context, a Actor, id auth.OrgID) error 
 		return err
 	}
 	return r.change(ctx, a, func(tx *store.Tx) (effect, error) {
-		e := effect{org: id, action: "org.delete", target: string(id), affected: []auth.Principal{{Org: id}}}
+		e := effect{org: id, action: "org.delete", target: string(id), gates: true, locks: true, affected: []auth.Principal{{Org: id}}}
 		// The devices go first: their types must not go before them.
 		if _, err := tx.ExecContext(ctx, `DELETE FROM device WHERE org = $1`, id); err != nil {
 			return e, fmt.Errorf("delete devices: %w", err)
@@ -242,6 +242,9 @@ func (r *Registry) DeleteOrg(ctx context.Context, a Actor, id auth.OrgID) error 
 		res, err := tx.ExecContext(ctx, `DELETE FROM org WHERE id = $1`, id)
 		if err := found(res, err, noOrg(id)); err != nil {
 			return e, err
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM lockout WHERE org = $1`, id); err != nil {
+			return e, fmt.Errorf("delete locks: %w", err)
 		}
 		const q = `INSERT INTO retired_org (id, deleted_at) VALUES ($1, $2)`
 		if _, err := tx.ExecContext(ctx, q, id, micros(r.now())); err != nil {

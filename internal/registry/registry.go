@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -39,6 +40,9 @@ type Config struct {
 	// Refusals remembers for its owner why a client was not let in. nil: a Log of
 	// the registry's own.
 	Refusals *refusal.Log
+	// Country returns the country of an address (ISO 3166-1 alpha-2), or "" if it is
+	// in none that is known. nil: there is no database of countries.
+	Country func(netip.Addr) (string, error)
 }
 
 // A Registry is the registry of one store. Its methods may be called from any
@@ -54,7 +58,9 @@ type Registry struct {
 	changes changes
 	refused budget
 	rules   ruleCache
-	locks   lockCache
+	locks   orgCache[lockSet]
+	gates   orgCache[gate]
+	country func(netip.Addr) (string, error) // nil: there is no database of countries
 	// Refusals is why clients were not let in.
 	Refusals *refusal.Log
 
@@ -71,7 +77,7 @@ func New(c Config) *Registry {
 	if c.Refusals == nil {
 		c.Refusals = refusal.NewLog(c.Now)
 	}
-	return &Registry{Refusals: c.Refusals, db: c.DB, ring: c.Ring, issuer: c.Issuer, log: c.Log, clock: c.Now}
+	return &Registry{Refusals: c.Refusals, country: c.Country, db: c.DB, ring: c.Ring, issuer: c.Issuer, log: c.Log, clock: c.Now}
 }
 
 // now returns the time as precisely as it is stored.
@@ -89,7 +95,8 @@ type effect struct {
 	limits   *limitKey // of whom or what limits have changed; nil: of nothing
 
 	locks bool             // locks have changed
-	renew []auth.Principal // by locks: who is to be asked for again; nobody: everyone
+	gates bool             // network rules or connection policies have changed
+	renew []auth.Principal // by these: who is to be asked for again
 }
 
 // change runs fn and the audit record of what it did in one transaction, and
@@ -128,6 +135,9 @@ func (e effect) event(a Actor) audit.Event {
 func (r *Registry) announce(e effect) {
 	if e.locks {
 		r.locks.clear()
+	}
+	if e.gates {
+		r.gates.clear()
 	}
 	switch {
 	case e.everyone:

@@ -135,7 +135,7 @@ func (r *Registry) DeleteDeviceType(ctx context.Context, a Actor, org auth.OrgID
 		return err
 	}
 	return r.change(ctx, a, func(tx *store.Tx) (effect, error) {
-		e := effect{org: org, action: "type.delete", target: id, limits: &limitKey{org, id}}
+		e := effect{org: org, action: "type.delete", target: id, limits: &limitKey{org, id}, gates: true}
 		if _, err := readOrg(ctx, tx, org); err != nil {
 			return e, err
 		}

@@ -158,8 +158,23 @@ func (r *Registry) admit(ctx context.Context, cl claim, p proof) (*auth.Grant, e
 	return r.grant(ctx, a, ref)
 }
 
-// grant returns the grant of a, unless a is disabled or ref has expired.
+// grant returns the grant of a, unless a is disabled or locked, ref has expired, or
+// the connection is not as a's organisation wants it.
 func (r *Registry) grant(ctx context.Context, a *account, ref auth.Ref) (*auth.Grant, error) {
+	if a.disabled {
+		return nil, errDisabled
+	}
+	if err := r.unlocked(ctx, lockedRef(ref)); err != nil {
+		return nil, err
+	}
+	if err := r.passes(ctx, ref); err != nil {
+		return nil, err
+	}
+	return r.rightsOf(ctx, a, ref)
+}
+
+// rightsOf returns what a may do, from wherever and with whatever it connects.
+func (r *Registry) rightsOf(ctx context.Context, a *account, ref auth.Ref) (*auth.Grant, error) {
 	if a.disabled {
 		return nil, errDisabled
 	}
@@ -171,9 +186,6 @@ func (r *Registry) grant(ctx context.Context, a *account, ref auth.Ref) (*auth.G
 	}
 	if !ref.Expires.IsZero() && !r.clock().Before(ref.Expires) {
 		return nil, errEnded
-	}
-	if err := r.unlocked(ctx, lockedRef(ref)); err != nil {
-		return nil, err
 	}
 	ref.UID = a.uid
 	id := a.identity(ref)
