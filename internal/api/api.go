@@ -41,10 +41,13 @@ const (
 type Config struct {
 	Registry *registry.Registry
 	Audit    *audit.Log
-	CA       []byte                      // certificates of our authorities, PEM; given to everyone
-	Ready    func(context.Context) error // nil when the server can do its work; nil func: always
-	Log      *slog.Logger
-	Version  string // of the server, for the OpenAPI document
+	// AuditDays is for how many days texts of audit records are kept where
+	// nothing else was set; 0: for ever.
+	AuditDays int
+	CA        []byte                      // certificates of our authorities, PEM; given to everyone
+	Ready     func(context.Context) error // nil when the server can do its work; nil func: always
+	Log       *slog.Logger
+	Version   string // of the server, for the OpenAPI document
 
 	Limits quota.Limits // what holds for everybody; zero: quota.Defaults()
 	// Usage returns how much of its limits an organisation uses now or, unless
@@ -57,6 +60,7 @@ type Config struct {
 type server struct {
 	registry *registry.Registry
 	audit    *audit.Log
+	keepDays int
 	ca       []byte
 	ready    func(context.Context) error
 	log      *slog.Logger
@@ -69,7 +73,7 @@ type server struct {
 
 // New returns the handler for /api/, /healthz and /readyz.
 func New(c Config) http.Handler {
-	s := &server{registry: c.Registry, audit: c.Audit, ca: c.CA, ready: c.Ready, log: c.Log,
+	s := &server{registry: c.Registry, audit: c.Audit, keepDays: c.AuditDays, ca: c.CA, ready: c.Ready, log: c.Log,
 		limits: c.Limits.Over(quota.Defaults()), usage: c.Usage, limitEvents: c.LimitEvents}
 	if s.ready == nil {
 		s.ready = func(context.Context) error { return nil }

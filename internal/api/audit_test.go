@@ -156,3 +156,27 @@ func TestOrgExport(t *testing.T) {
 	f.ask(t, who, "GET", "/api/v1/audit/export?format=xml", nil).is(t, 422)
 	f.ask(t, who, "GET", "/api/v1/audit/export?action=.", nil).is(t, 422)
 }
+
+func TestAuditRetention(t *testing.T) {
+	f := start(t)
+	const path = "/api/v1/audit/retention"
+	var r struct {
+		Days, Default int
+		Set           *int
+	}
+	f.ask(t, f.admin, "GET", path, nil).is(t, 200).into(t, &r)
+	if r.Days != 0 || r.Set != nil {
+		t.Errorf("%+v", r)
+	}
+	f.ask(t, f.admin, "PATCH", path, map[string]any{"days": 365}).is(t, 200).into(t, &r)
+	if r.Days != 365 || r.Set == nil || *r.Set != 365 || r.Default != 0 {
+		t.Errorf("%+v", r)
+	}
+	f.ask(t, f.admin, "PATCH", path, map[string]any{"days": nil}).is(t, 200)
+	for _, bad := range []any{map[string]any{"days": 29}, map[string]any{"days": -1}, map[string]any{"days": "x"}, map[string]any{}} {
+		f.ask(t, f.admin, "PATCH", path, bad).is(t, 422)
+	}
+	who := f.manager(t)
+	f.ask(t, who, "GET", path, nil).is(t, 403)
+	f.ask(t, who, "PATCH", path, map[string]any{"days": 30}).is(t, 403)
+}

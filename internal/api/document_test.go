@@ -182,6 +182,9 @@ func (d document) example(s schema) any {
 		}
 		return m
 	}
+	if either, ok := s.Type.([]any); ok { // such as an integer or null
+		s.Type = either[0]
+	}
 	switch s.Type {
 	case "integer", "number":
 		if s.Minimum != nil {

@@ -58,6 +58,8 @@ func (s *server) routes(mux *http.ServeMux, a huma.API) {
 
 	get(s, a, "/audit", "list-audit", "Search audit events, newest first; a page can be short and still have a next", s.listAudit)
 	get(s, a, "/audit/checkpoint", "get-audit-checkpoint", "The signed state of the audit record", s.checkpoint)
+	get(s, a, "/audit/retention", "get-audit-retention", "For how long audit records are kept", s.auditRetention)
+	update(s, a, "/audit/retention", "update-audit-retention", "Set for how long audit records are kept", s.updateAuditRetention)
 	get(s, a, "/audit/export", "export-audit", "The audit record, of one organisation or everybody, with what proves it, for verification elsewhere", s.exportAudit)
 
 	mux.HandleFunc("GET "+base+"/ca.pem", s.caPEM)

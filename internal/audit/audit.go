@@ -41,6 +41,9 @@ type Event struct {
 // it the time and its number. It refuses an event whose detail could hold a
 // secret; the change then does not happen either.
 func Append(ctx context.Context, tx *store.Tx, e Event) error {
+	if e.Action == pruned {
+		return errs.E(errs.Invalid, "only Prune says that texts were removed")
+	}
 	if err := appendEvent(ctx, tx, e, time.Now(), rand.Text()); err != nil {
 		return fmt.Errorf("append audit event: %w", err)
 	}

@@ -87,6 +87,8 @@ func (l *Log) Export(ctx context.Context, w io.Writer, e Export) error {
 	if err := e.Filter.Check(); err != nil {
 		return err
 	}
+	l.reading.RLock()
+	defer l.reading.RUnlock()
 	s, err := l.snapshot(ctx, e.Scope)
 	if err != nil {
 		return fmt.Errorf("export audit record: %w", err)
@@ -106,7 +108,7 @@ type snapshot struct {
 	all  bool
 	head exportHead
 	tree tlog.Tree
-	kept map[auth.OrgID]int64 // the first number that is kept, where it is not 0
+	orgs map[auth.OrgID]stored
 
 	removed int64 // texts that were not there
 	proofs  map[int64]tlog.Hash
@@ -115,15 +117,12 @@ type snapshot struct {
 
 func (l *Log) snapshot(ctx context.Context, s Scope) (*snapshot, error) {
 	x := &snapshot{log: l, all: s.All, head: exportHead{Format: exportFormat, Org: s.Org}}
-	var count int64
 	err := l.db.View(ctx, func(tx *store.Tx) (err error) {
 		if x.tree, err = readTree(ctx, tx); err != nil {
 			return err
 		}
-		if x.kept, err = readKept(ctx, tx); err != nil || s.All {
-			return err
-		}
-		return tx.QueryRowContext(ctx, `SELECT COALESCE(SUM(size), 0) FROM audit_org WHERE org = $1`, string(s.Org)).Scan(&count)
+		x.orgs, err = readOrgs(ctx, tx)
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -131,27 +130,8 @@ func (l *Log) snapshot(ctx context.Context, s Scope) (*snapshot, error) {
 	if x.head.Checkpoint, err = l.sign(formatTree(l.signer.Name(), x.tree)); err != nil || s.All {
 		return x, err
 	}
-	x.head.Count, err = l.sign(orgCount{s.Org, count, x.tree.N}.text(l.signer.Name()))
+	x.head.Count, err = l.sign(orgCount{s.Org, x.orgs[s.Org].size, x.tree.N}.text(l.signer.Name()))
 	return x, err
-}
-
-// readKept returns which records of organisations are the first that are kept.
-func readKept(ctx context.Context, tx *store.Tx) (map[auth.OrgID]int64, error) {
-	rows, err := tx.QueryContext(ctx, `SELECT org, kept FROM audit_org WHERE kept > 0`)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	kept := map[auth.OrgID]int64{}
-	for rows.Next() {
-		var org string
-		var n int64
-		if err := rows.Scan(&org, &n); err != nil {
-			return nil, err
-		}
-		kept[auth.OrgID(org)] = n
-	}
-	return kept, rows.Err()
 }
 
 func (s *snapshot) write(ctx context.Context, w io.Writer, kind string) error {
@@ -184,11 +164,11 @@ func (s *snapshot) write(ctx context.Context, w io.Writer, kind string) error {
 		}
 	}
 	if s.head.whole() {
-		for _, n := range s.kept {
-			s.removed -= n
+		for _, o := range s.orgs {
+			s.removed -= o.kept
 		}
 		if s.removed != 0 {
-			return errs.E(errs.Conflict, "records were removed during the export; try again")
+			return tampered("the texts of %d records are missing", s.removed)
 		}
 	}
 	return buffered.Flush()
@@ -229,21 +209,12 @@ func (s *snapshot) page(ctx context.Context, first int64) (lines []line, next in
 	return lines, next, err
 }
 
-// A row is what is stored of a record; a text that is not kept is nil.
-type row struct {
-	seq  int64
-	text []byte
-}
-
 // rows reads a page of what the export is of: everything that is there, or also
 // what is not there any more.
 func (s *snapshot) rows(ctx context.Context, tx *store.Tx, first int64) (found []row, next int64, err error) {
 	if s.head.whole() {
 		next = min(first+verifyPage, s.tree.N)
-		err = eachPlace(ctx, tx, first, next, s.kept, func(seq int64, _ auth.OrgID, _ int64, text []byte) error {
-			found = append(found, row{seq, text})
-			return nil
-		})
+		found, err = readPlaces(ctx, tx, first, next, s.orgs)
 		return found, next, err
 	}
 	q := `SELECT seq, org, number, record FROM audit_event WHERE seq >= $1 AND seq < $2 ORDER BY seq LIMIT $3`
@@ -258,8 +229,8 @@ func (s *snapshot) rows(ctx context.Context, tx *store.Tx, first int64) (found [
 		if looked++; looked == verifyPage {
 			next = seq + 1
 		}
-		if number >= s.kept[org] {
-			found = append(found, row{seq, text})
+		if number >= s.orgs[org].kept {
+			found = append(found, row{seq, org, number, text})
 		}
 		return nil
 	}, q, args...)

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"sync"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -31,6 +32,9 @@ type Log struct {
 	db       store.DB
 	signer   note.Signer
 	verifier string
+
+	pruning sync.Mutex   // held by who removes texts, before reading
+	reading sync.RWMutex // held by who needs all texts to stay for more than one transaction
 }
 
 // Open returns the log in db. The first time it makes the key that signs

@@ -108,6 +108,12 @@ func TestTampering(t *testing.T) {
 		{name: "removed last hash", do: []string{`DELETE FROM audit_hash WHERE idx = (SELECT MAX(idx) FROM audit_hash)`}},
 		{name: "more hashes", do: []string{`INSERT INTO audit_hash (idx, hash) VALUES (1000, zeroblob(32))`}},
 		{name: "changed size", do: []string{`UPDATE audit_head SET size = 21`}},
+		{name: "said not to be kept", do: []string{`UPDATE audit_org SET kept = 3 WHERE org = 'abc123'`}},
+		{name: "said to be more", do: []string{`UPDATE audit_org SET size = size + 1 WHERE org = 'abc123'`}},
+		{name: "said of nobody", do: []string{`INSERT INTO audit_org (org, size) VALUES ('x', 0)`}},
+		{name: "not said", do: []string{`DELETE FROM audit_org WHERE org = 'abc123'`}},
+		{name: "removed first, said not to be kept", do: []string{`DELETE FROM audit_event WHERE seq = 0`, `DELETE FROM audit_search WHERE seq = 0`, `UPDATE audit_org SET kept = 1 WHERE org = 'abc123'`}},
+		{name: "removed first of all", do: []string{`DELETE FROM audit_event WHERE seq < 2`, `DELETE FROM audit_search WHERE seq < 2`, `UPDATE audit_org SET kept = 1`}},
 		{name: "renumbered", do: []string{`UPDATE audit_event SET number = 7 WHERE seq = 5`}},
 		{name: "not to be found", do: []string{`DELETE FROM audit_search WHERE seq = 5`}},
 		{name: "found instead", do: []string{`UPDATE audit_search SET seq = 1000 WHERE seq = 5`}},
@@ -176,7 +182,14 @@ func TestSigningKeyIsSealed(t *testing.T) {
 	if err != nil || bytes.Contains(sealed, []byte("PRIVATE")) {
 		t.Errorf("the signing key is in the clear: %v", err)
 	}
-	run(t, l, `UPDATE audit_signer SET sealed_key = substr(sealed_key, 1, 50) || x'00' || substr(sealed_key, 52)`)
+	sealed[50] ^= 1
+	err = l.db.Update(t.Context(), func(tx *store.Tx) error {
+		_, err := tx.ExecContext(t.Context(), `UPDATE audit_signer SET sealed_key = $1`, sealed)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if _, err := Open(t.Context(), l.db, ring); err == nil {
 		t.Error("opened with a damaged key")
 	}

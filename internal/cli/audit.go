@@ -10,7 +10,7 @@ import (
 )
 
 func auditCommand(e *env) *cobra.Command {
-	return group("audit", "The record of every change", auditList(e), auditCheckpoint(e), auditExport(e), auditVerify(e))
+	return group("audit", "The record of every change", auditList(e), auditCheckpoint(e), auditExport(e), auditVerify(e), auditRetention(e))
 }
 
 type checkpoint struct {

@@ -49,6 +49,7 @@ type Config struct {
 
 	HTTPS HTTPS `yaml:"https"`
 	Log   Log   `yaml:"log"`
+	Audit Audit `yaml:"audit"`
 	Edge  Edge  `yaml:"edge"`
 }
 
@@ -84,6 +85,14 @@ type HTTPS struct {
 type Log struct {
 	Level  slog.Level `yaml:"level"`  // debug, info, warn, error
 	Format string     `yaml:"format"` // text or json
+}
+
+// Audit configures the record of every change.
+type Audit struct {
+	// KeepDays is for how many days the texts of records are kept; their hashes
+	// stay, so that the rest can be verified as before. 0: for ever. What
+	// "keepmq audit retention" sets goes before it.
+	KeepDays int `yaml:"keep_days"`
 }
 
 // Edge configures the edge agent that reads this machine's own sensors.
@@ -226,6 +235,9 @@ func (c Config) Validate() error {
 	within("mqtt.max_keep_alive", c.MQTT.MaxKeepAlive, 0, 65535*time.Second)
 	within("mqtt.max_session_expiry", c.MQTT.MaxSessionExpiry, 0, 10*365*24*time.Hour)
 	within("edge.interval", c.Edge.Interval, 100*time.Millisecond, 24*time.Hour)
+	if c.Audit.KeepDays != 0 {
+		between("audit.keep_days", int64(c.Audit.KeepDays), 30, 36500)
+	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		fail("log.format: %q is neither text nor json", c.Log.Format)
 	}

@@ -86,7 +86,7 @@ func TestValidateReportsAll(t *testing.T) {
 	c.MQTT.Address = Address{MaxConnections: -1, MaxPending: -1} // the rest is zero, which is not "no bound"
 	c.MQTT.MaxHandshakes, c.MQTT.QueueTimeout = 0, 0
 	c.MQTT.ConnectTimeout, c.MQTT.MaxKeepAlive, c.MQTT.MaxSessionExpiry = 0, -1, -1
-	c.Edge.Interval, c.Log.Format = 0, "xml"
+	c.Edge.Interval, c.Log.Format, c.Audit.KeepDays = 0, "xml", 29
 	err := c.Validate()
 	if err == nil {
 		t.Fatal("no error")
@@ -94,13 +94,13 @@ func TestValidateReportsAll(t *testing.T) {
 	for _, key := range []string{"data:", "domain:", "names[1]:", "mqtt.listen:", "https.listen:", "limits.client.packet:", "limits.client.inflight:",
 		"limits.org.queue:", "mqtt.max_connections:", "mqtt.connect_timeout:", "mqtt.max_keep_alive:", "mqtt.max_session_expiry:", "edge.interval:", "log.format:",
 		"mqtt.address.max_connections:", "mqtt.address.max_pending:", "mqtt.address.rate:", "mqtt.address.burst:", "mqtt.address.failure_rate:",
-		"mqtt.address.failure_burst:", "mqtt.max_handshakes:", "mqtt.queue_timeout:"} {
+		"mqtt.address.failure_burst:", "mqtt.max_handshakes:", "mqtt.queue_timeout:", "audit.keep_days:"} {
 		if !strings.Contains(err.Error(), key) {
 			t.Errorf("%s is not reported in:\n%v", key, err)
 		}
 	}
-	if n := strings.Count(err.Error(), "\n") + 1; n != 22 {
-		t.Errorf("%d mistakes reported, want 22:\n%v", n, err)
+	if n := strings.Count(err.Error(), "\n") + 1; n != 23 {
+		t.Errorf("%d mistakes reported, want 23:\n%v", n, err)
 	}
 	c = Default()
 	c.HTTPS.Listen = c.MQTT.Listen

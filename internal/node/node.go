@@ -203,7 +203,7 @@ func (n *Node) openFaces(version string) (err error) {
 		return err
 	}
 	mux := http.NewServeMux()
-	rest := api.New(api.Config{Registry: n.registry, Audit: n.audit, CA: n.ca.RootPEM(), Ready: n.ready, Log: n.log, Version: version,
+	rest := api.New(api.Config{Registry: n.registry, Audit: n.audit, AuditDays: n.config.Audit.KeepDays, CA: n.ca.RootPEM(), Ready: n.ready, Log: n.log, Version: version,
 		Limits: n.config.Limits, Usage: n.usage, LimitEvents: n.limitEvents})
 	mux.Handle("/api/", rest)
 	mux.Handle("/healthz", rest)
@@ -273,6 +273,7 @@ func (n *Node) Run(ctx context.Context) error {
 	})
 	part("certificate", func() error { n.keepCertificate(ctx); return nil })
 	part("janitor", func() error { n.homes.Run(ctx); return nil })
+	part("audit", func() error { n.keepAudit(ctx); return nil })
 	part("memory", func() error { giveBack(ctx); return nil })
 	if n.config.Edge.Enabled {
 		part("edge", func() error { n.keepEdge(ctx); return nil })

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"strconv"
 	"testing"
 
 	"github.com/keepmq/keepmq/internal/audit"
@@ -56,5 +57,42 @@ func TestMayReadAudit(t *testing.T) {
 		if got != tc.want || (err == nil) != (tc.want != audit.Scope{}) || err != nil && errs.CodeOf(err) != tc.code {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
+	}
+}
+
+func TestAuditDays(t *testing.T) {
+	h := newHeld(t)
+	ctx := t.Context()
+	get := func() string {
+		days, err := h.AuditDays(ctx, h.admin)
+		check(t, err)
+		if days == nil {
+			return "none"
+		}
+		return strconv.Itoa(*days)
+	}
+	set := func(days int) error { return h.SetAuditDays(ctx, h.admin, &days) }
+	if got := get(); got != "none" {
+		t.Errorf("at first %s", got)
+	}
+	check(t, set(90))
+	if got := get(); got != "90" {
+		t.Errorf("set 90, got %s", got)
+	}
+	for _, days := range []int{-1, 1, audit.MinDays - 1, audit.MaxDays + 1} {
+		wantCode(t, set(days), errs.Invalid)
+	}
+	check(t, set(0))
+	if got := get(); got != "0" {
+		t.Errorf("set 0, got %s", got)
+	}
+	check(t, h.SetAuditDays(ctx, h.admin, nil))
+	if got := get(); got != "none" {
+		t.Errorf("unset, got %s", got)
+	}
+	for _, a := range []Actor{h.member, h.actor(), {}} {
+		_, err := h.AuditDays(ctx, a)
+		wantCode(t, err, errs.Denied)
+		wantCode(t, h.SetAuditDays(ctx, a, nil), errs.Denied)
 	}
 }

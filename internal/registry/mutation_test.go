@@ -27,7 +27,7 @@ const administrator = permission.Permission(255)
 // it needs: organisation iot has type "t", gateway "g:g" and device "t:d".
 func mutations(w *world, iot, plain auth.OrgID, key string) []mutation {
 	return slices.Concat(orgMutations(w, iot, plain), deviceMutations(w, iot), otherMutations(w, iot, plain, key), issuerMutations(w, iot), homeMutations(w),
-		holderMutations(w, iot), lockMutations(w, iot))
+		holderMutations(w, iot), lockMutations(w, iot), auditMutations(w))
 }
 
 func holderMutations(w *world, org auth.OrgID) []mutation {
@@ -122,6 +122,13 @@ func lockMutations(w *world, org auth.OrgID) []mutation {
 		}},
 		{"lock.create", administrator, lock("")},
 		{"lock.delete", administrator, open("")},
+	}
+}
+
+func auditMutations(w *world) []mutation {
+	days := 30
+	return []mutation{
+		{"audit.retention", administrator, func(ctx context.Context, a Actor) error { return w.SetAuditDays(ctx, a, &days) }},
 	}
 }
 
