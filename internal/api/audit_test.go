@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"math/big"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -179,4 +181,50 @@ func TestAuditRetention(t *testing.T) {
 	who := f.manager(t)
 	f.ask(t, who, "GET", path, nil).is(t, 403)
 	f.ask(t, who, "PATCH", path, map[string]any{"days": 30}).is(t, 403)
+}
+
+// What a caller may not do is counted on the record of whose it was.
+func TestRefusalsAreOnRecord(t *testing.T) {
+	f := start(t)
+	org := string(f.first.Org.ID)
+	var other struct{ ID string }
+	f.ask(t, f.admin, "POST", "/api/v1/orgs", map[string]any{"name": "other"}).is(t, 201).into(t, &other)
+	standard := application(f.first.Application.Key, f.first.ApplicationToken.Reveal())
+	for range 3 {
+		f.ask(t, standard, "GET", "/api/v1/audit", nil).is(t, 403)
+	}
+	for range 2 {
+		f.ask(t, standard, "POST", "/api/v1/orgs/"+org+"/apps", map[string]any{"role": "owner"}).is(t, 403)
+		f.ask(t, standard, "GET", "/api/v1/orgs/"+other.ID, nil).is(t, 404)
+		f.ask(t, standard, "GET", "/api/v1/audit?org="+other.ID, nil).is(t, 404)
+	}
+	f.ask(t, application(f.first.Application.Key, "wrong"), "GET", "/api/v1/me", nil).is(t, 401)
+	f.ask(t, func(r *http.Request) { r.Header.Set("Authorization", "Bearer wrong") }, "GET", "/api/v1/me", nil).is(t, 401)
+	f.ask(t, f.manager(t), "PATCH", "/api/v1/audit/retention", map[string]any{"days": 30}).is(t, 403)
+	f.ask(t, standard, "GET", "/api/v1/orgs/"+org+"/devices/x/x", nil).is(t, 404) // this is no refusal
+	must(t, f.registry.RecordRefusals(t.Context(), true))
+	counts := func(org string) map[string]int {
+		var l struct {
+			Items []struct {
+				Action, Actor, Org, Target string
+				Detail                     struct{ Count int }
+			}
+		}
+		f.ask(t, f.admin, "GET", "/api/v1/audit?action=refuse."+org, nil).is(t, 200).into(t, &l)
+		all := map[string]int{}
+		for _, e := range l.Items {
+			all[e.Org+" "+e.Action] += e.Detail.Count
+		}
+		return all
+	}
+	want := map[string]int{org + " refuse.permission": 6, org + " refuse.organisation": 4, org + " refuse.credential": 1}
+	if got := counts("&org=" + org); !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if got := counts("&org=" + other.ID); len(got) != 0 {
+		t.Errorf("the other organisation has %v", got)
+	}
+	if got := counts(""); got[" refuse.session"] != 1 {
+		t.Errorf("all: %v", got)
+	}
 }

@@ -30,14 +30,38 @@ func actorOf(ctx context.Context) registry.Actor {
 func (s *server) authenticate(ctx huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
 	actor, err := s.caller(r)
+	org := auth.OrgID(r.PathValue("org"))
 	if err == nil {
-		err = ownOrg(actor, auth.OrgID(r.PathValue("org")))
+		if err = ownOrg(actor, org); err != nil {
+			s.noteRefusal(actor, actor.Principal.Org, registry.RefusedOrg)
+		}
 	}
 	if err != nil {
 		s.problem(r.Context(), err).write(w)
 		return
 	}
-	next(huma.WithValue(ctx, actorKey{}, actor))
+	if org == "" {
+		org = auth.OrgID(r.URL.Query().Get("org"))
+	}
+	next(huma.WithValue(huma.WithValue(ctx, actorKey{}, actor), orgKey{}, org))
+}
+
+// orgKey finds the organisation that a request is about.
+type orgKey struct{}
+
+// noteDenied counts for the audit record that a caller may not do something.
+func (s *server) noteDenied(ctx context.Context, err error) {
+	if actor, ok := ctx.Value(actorKey{}).(registry.Actor); ok && errs.CodeOf(err) == errs.Denied {
+		org, _ := ctx.Value(orgKey{}).(auth.OrgID)
+		if org == "" {
+			org = actor.Principal.Org
+		}
+		s.noteRefusal(actor, org, registry.RefusedPermission)
+	}
+}
+
+func (s *server) noteRefusal(a registry.Actor, org auth.OrgID, class registry.RefusalClass) {
+	s.registry.NoteRefusal(registry.NotedRefusal{Org: org, Class: class, Who: a.Principal.String(), Address: a.Address})
 }
 
 // ownOrg keeps an API key inside its organisation before anything is looked up:

@@ -74,6 +74,7 @@ func register[I, O any](s *server, a huma.API, method, path, id, summary string,
 		defer cancel()
 		out, err := h(ctx, actorOf(ctx), in)
 		if err != nil {
+			s.noteDenied(ctx, err)
 			return nil, s.problem(ctx, err)
 		}
 		return out, nil

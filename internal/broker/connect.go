@@ -74,6 +74,7 @@ func (c *conn) reject(err error) error {
 	malformed := errors.As(err, &pe) && (code == mqtt.MalformedPacket || code == mqtt.ProtocolError)
 	c.b.metrics.refused[errs.CodeOf(err)].Add(1)
 	c.noteRefusal(err)
+	c.tellRefused(err, code)
 	c.log().Info("connection refused", "code", code.String(), "err", err)
 	ack := &mqtt.Connack{Code: code}
 	switch {

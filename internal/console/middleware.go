@@ -63,7 +63,11 @@ func (s *server) person(f func(http.ResponseWriter, *http.Request, registry.Acto
 		if err != nil {
 			return err
 		}
-		return f(w, r, actor)
+		err = f(w, r, actor)
+		if err != nil && errs.CodeOf(err) == errs.Denied {
+			s.registry.NoteRefusal(registry.NotedRefusal{Class: registry.RefusedPermission, Who: actor.Principal.String(), Address: actor.Address})
+		}
+		return err
 	})
 }
 

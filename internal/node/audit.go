@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/keepmq/keepmq/internal/audit"
+	"github.com/keepmq/keepmq/internal/broker"
+	"github.com/keepmq/keepmq/internal/registry"
 )
 
 // keepAudit removes the texts of old audit records, soon after the start and
@@ -30,4 +32,21 @@ func (n *Node) keepAudit(ctx context.Context) {
 			n.log.Info("old audit records removed", "removed", removed)
 		}
 	}
+}
+
+// noteRefused has a CONNECT that the broker refused counted for the audit record.
+func (n *Node) noteRefused(r broker.Refused) {
+	noted := registry.NotedRefusal{Org: r.Who.Org, Who: r.Client, Address: r.Address}
+	if noted.Org != "" {
+		noted.Who = r.Who.String()
+	}
+	switch r.Reason {
+	case broker.RefusedLimit:
+		noted.Class = registry.RefusedLimit
+	case broker.RefusedAttempts:
+		noted.Class = registry.RefusedAttempts
+	default:
+		noted.Class = registry.RefusedMalformed
+	}
+	n.registry.NoteRefusal(noted)
 }

@@ -186,6 +186,7 @@ func (n *Node) openFaces(version string) (err error) {
 		Limits:           n.config.Limits,
 		LimitLog:         n.limitLog,
 		Refusals:         n.registry.Refusals,
+		Refused:          n.noteRefused,
 		MaxConnections:   n.maxConnections(),
 		ConnectTimeout:   m.ConnectTimeout,
 		QueueTimeout:     m.QueueTimeout,
@@ -273,6 +274,7 @@ func (n *Node) Run(ctx context.Context) error {
 	})
 	part("certificate", func() error { n.keepCertificate(ctx); return nil })
 	part("janitor", func() error { n.homes.Run(ctx); return nil })
+	part("refusals", func() error { n.registry.KeepRefusals(ctx); return nil })
 	part("audit", func() error { n.keepAudit(ctx); return nil })
 	part("memory", func() error { giveBack(ctx); return nil })
 	if n.config.Edge.Enabled {

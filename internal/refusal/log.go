@@ -44,8 +44,9 @@ const (
 type Log struct {
 	now func() time.Time
 
-	mu   sync.Mutex // guards the fields below
-	orgs map[string]*ofOrg
+	mu    sync.Mutex // guards the fields below
+	orgs  map[string]*ofOrg
+	watch func(Refusal) // nil: nobody is told
 }
 
 type ofOrg struct {
@@ -69,6 +70,21 @@ func (g *Log) Note(r Refusal) string {
 	}
 	r.Client, r.Topic, r.Principal = clip(r.Client), clip(r.Topic), clip(r.Principal)
 	k := key{r.Principal, r.Client, r.Action, r.Topic}
+	id, watch := g.note(k, r)
+	if watch != nil {
+		watch(r)
+	}
+	return id
+}
+
+// Watch has fn told of every refusal from now on, after it was noted.
+func (g *Log) Watch(fn func(Refusal)) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.watch = fn
+}
+
+func (g *Log) note(k key, r Refusal) (id string, watch func(Refusal)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.now()
@@ -92,7 +108,7 @@ func (g *Log) Note(r Refusal) string {
 	}
 	old.Reason, old.Last = r.Reason, now
 	old.Count++
-	return old.ID
+	return old.ID, g.watch
 }
 
 // forgetOldest forgets the organisation of which nothing was refused for longest.

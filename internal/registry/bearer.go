@@ -45,7 +45,7 @@ func (e *exchange) bearer(ctx context.Context, data []byte) ([]byte, *auth.Grant
 		err = reason
 	}
 	if err != nil {
-		return nil, nil, e.r.refuse(ctx, cl.principal, err)
+		return nil, nil, e.r.refuseFrom(ctx, cl.principal, addressText(e.credentials.Remote.Addr()), err)
 	}
 	return nil, g, nil
 }

@@ -76,6 +76,10 @@ func (r *Registry) Enrol(ctx context.Context, token secret.String, csrDER []byte
 		e.by, e.org, e.target = d.Principal(), d.Org, d.Type+":"+d.ID
 		return e, err
 	})
+	switch errs.CodeOf(err) {
+	case errs.Unauthenticated, errs.Denied, errs.Conflict, errs.NotFound:
+		r.NoteRefusal(NotedRefusal{Class: RefusedEnrolment, Address: address})
+	}
 	if err != nil {
 		return nil, err
 	}

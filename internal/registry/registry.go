@@ -57,6 +57,7 @@ type Registry struct {
 	limits  limitCache
 	changes changes
 	refused budget
+	tallied tallies
 	rules   ruleCache
 	locks   orgCache[lockSet]
 	gates   orgCache[gate]
@@ -77,7 +78,9 @@ func New(c Config) *Registry {
 	if c.Refusals == nil {
 		c.Refusals = refusal.NewLog(c.Now)
 	}
-	return &Registry{Refusals: c.Refusals, country: c.Country, db: c.DB, ring: c.Ring, issuer: c.Issuer, log: c.Log, clock: c.Now}
+	r := &Registry{Refusals: c.Refusals, country: c.Country, db: c.DB, ring: c.Ring, issuer: c.Issuer, log: c.Log, clock: c.Now}
+	c.Refusals.Watch(r.noted)
+	return r
 }
 
 // now returns the time as precisely as it is stored.

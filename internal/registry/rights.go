@@ -37,6 +37,7 @@ func (r *Registry) mayAs(ctx context.Context, a Actor, org auth.OrgID, p permiss
 	case permission.Denied:
 		return ctx, h, errs.E(errs.Denied, "this takes the permission %q in organisation %q", p, string(org))
 	}
+	r.NoteRefusal(NotedRefusal{Org: a.Principal.Org, Class: RefusedOrg, Who: a.Principal.String(), Address: a.Address})
 	return ctx, h, noOrg(org)
 }
 

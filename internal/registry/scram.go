@@ -127,7 +127,7 @@ func (e *exchange) scramFinal(ctx context.Context, cl claim, s *sasl.Scram, data
 		err = errNoSCRAM
 	}
 	if err != nil {
-		return nil, nil, e.r.refuse(ctx, cl.principal, err)
+		return nil, nil, e.r.refuseFrom(ctx, cl.principal, addressText(e.credentials.Remote.Addr()), err)
 	}
 	return p.Success(c.keys), g, nil
 }

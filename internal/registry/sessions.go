@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -82,10 +83,16 @@ func (r *Registry) Session(ctx context.Context, token secret.String, address str
 		return err
 	})
 	if err != nil {
+		if errors.Is(err, errNoSession) {
+			r.NoteRefusal(NotedRefusal{Class: RefusedSession, Address: address})
+		}
 		return Actor{}, err
 	}
 	a := Actor{Principal: auth.Principal{Kind: auth.Person, ID: p.ID}, Admin: p.Admin, Address: address, Session: s.ID}
 	if err := r.unlockedActor(ctx, a, ""); err != nil {
+		if errs.CodeOf(err) == errs.Denied {
+			r.NoteRefusal(NotedRefusal{Class: RefusedRule, Who: a.Principal.String(), Address: address})
+		}
 		return Actor{}, err
 	}
 	return a, nil

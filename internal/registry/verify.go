@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -46,6 +47,12 @@ var refusals = []error{errNobody, errWrong, errDisabled, errEnded, errCertificat
 // it for p's organisation under the number that is in the answer. The number is
 // that of p, whatever the reason.
 func (r *Registry) refuse(ctx context.Context, p auth.Principal, reason error) error {
+	return r.refuseFrom(ctx, p, "", reason)
+}
+
+// refuseFrom is refuse for somebody at an address.
+func (r *Registry) refuseFrom(ctx context.Context, p auth.Principal, address string, reason error) error {
+	r.NoteRefusal(NotedRefusal{Org: p.Org, Class: classOf(reason), Who: p.String(), Address: address})
 	note := func() string {
 		return r.Refusals.Note(refusal.Refusal{Org: string(p.Org), Principal: p.String(), Action: "connect", Reason: why(reason)})
 	}
@@ -69,6 +76,7 @@ func (r *Registry) refuse(ctx context.Context, p auth.Principal, reason error) e
 // is what it says of that. The answer is that of every other refusal.
 func (r *Registry) refuseMalformed(ctx context.Context, c auth.Credentials, p auth.Principal, reason error) error {
 	r.log.InfoContext(ctx, "client refused", "client", clip(c.ClientID), "err", reason)
+	r.NoteRefusal(NotedRefusal{Org: p.Org, Class: RefusedMalformed, Who: c.ClientID, Address: addressText(c.Remote.Addr())})
 	return numbered(errRefused, r.Refusals.Note(refusal.Refusal{
 		Org: string(p.Org), Principal: p.String(), Client: clip(c.ClientID), Action: "connect", Reason: reason.Error()}))
 }
@@ -102,9 +110,17 @@ func (r *Registry) Verify(ctx context.Context, c auth.Credentials) (*auth.Grant,
 	}
 	g, err := r.verify(ctx, cl)
 	if err != nil {
-		return nil, r.refuse(ctx, cl.principal, err)
+		return nil, r.refuseFrom(ctx, cl.principal, addressText(cl.address), err)
 	}
 	return g, nil
+}
+
+// addressText is empty for an address that is not known.
+func addressText(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.Unmap().String()
 }
 
 func (r *Registry) verify(ctx context.Context, cl claim) (*auth.Grant, error) {
@@ -381,11 +397,11 @@ func (r *Registry) ApplicationActor(ctx context.Context, key string, token secre
 		err = errNoRights
 	}
 	if err != nil {
-		return Actor{}, r.refuse(ctx, p, err)
+		return Actor{}, r.refuseFrom(ctx, p, address, err)
 	}
 	by := Actor{Principal: p, Address: address}
 	if err := r.unlockedActor(ctx, by, p.Org); err != nil {
-		return Actor{}, r.refuse(ctx, p, err)
+		return Actor{}, r.refuseFrom(ctx, p, address, err)
 	}
 	return by, nil
 }
