@@ -43,6 +43,7 @@ func TestPersistentSession(t *testing.T) {
 		p.send(pub("a/4", "twice", 2, 4))
 		p.expectAck(mqtt.PUBREC, 4, 0)
 		p.send(pub("a/5", "qos 0", 0, 0)) // is not kept
+		p.ping()                          // so that it was not in time
 
 		c = w.resume(v, "c", true, lasting)
 		again := c.receive("a/1", "sent, not acknowledged")
