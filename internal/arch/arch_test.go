@@ -38,6 +38,7 @@ var allowed = map[string]string{
 	"internal/store/sqlite":          "errs store store/migrations",
 	"internal/store/postgres":        "errs secret store store/migrations",
 	"internal/store/postgres/pgtest": "secret store/postgres",
+	"internal/store/dbtest":          "store store/postgres store/postgres/pgtest store/sqlite",
 	"internal/store/storetest":       "std errs store",
 	"internal/keyring":               "auth errs secret store",
 	"internal/engine":                "std auth mqtt quota topic",

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -15,16 +15,18 @@ import (
 	"github.com/keepmq/keepmq/internal/keyring"
 	"github.com/keepmq/keepmq/internal/secret"
 	"github.com/keepmq/keepmq/internal/store"
-	"github.com/keepmq/keepmq/internal/store/sqlite"
+	"github.com/keepmq/keepmq/internal/store/dbtest"
 )
+
+// zeros is a hash that nothing has.
+var zeros = strings.Repeat("00", 32)
+
+// TestMain runs every test on each of the stores.
+func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
 
 func openLog(t testing.TB, dir string) *Log {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), filepath.Join(dir, "keepmq.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
+	db := dbtest.Open(t, dir)
 	ring, err := keyring.Open(t.Context(), dir, db)
 	if err != nil {
 		t.Fatal(err)

@@ -13,12 +13,22 @@ import (
 func index(ctx context.Context, tx *store.Tx, r Record) error {
 	const q = `INSERT INTO audit_search (org, seq, at, actor, noun, action, target, address, request)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`
-	_, err := tx.ExecContext(ctx, q, string(r.Org), r.Seq, r.Time.UnixMicro(), r.Actor, noun(r.Action), r.Action,
-		r.Target, r.Address, r.RequestID)
+	c := terms(r)
+	_, err := tx.ExecContext(ctx, q, string(r.Org), r.Seq, r.Time.UnixMicro(), c[0], c[1], c[2], c[3], c[4], c[5])
 	if err != nil {
 		return fmt.Errorf("index record: %w", err)
 	}
 	return nil
+}
+
+// terms returns what r is found by, from actor to request. PostgreSQL keeps no
+// NUL in a text, and nobody can search for one.
+func terms(r Record) [6]string {
+	c := [6]string{r.Actor, noun(r.Action), r.Action, r.Target, r.Address, r.RequestID}
+	for i, s := range c {
+		c[i] = strings.ReplaceAll(s, "\x00", "\uFFFD")
+	}
+	return c
 }
 
 // noun returns what an action is about: "device" of "device.create".

@@ -17,6 +17,7 @@ import (
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/store"
+	"github.com/keepmq/keepmq/internal/store/dbtest"
 )
 
 // start is when addVaried begins.
@@ -214,7 +215,7 @@ func TestPrunedTampering(t *testing.T) {
 		"what says that others were removed":   {`DELETE FROM audit_event WHERE seq = ` + act, `DELETE FROM audit_search WHERE seq NOT IN (SELECT seq FROM audit_event)`},
 		"an organisation":                      {`DELETE FROM audit_event WHERE org = 'abc123'`, `DELETE FROM audit_search WHERE org = 'abc123'`},
 		"an organisation that there never was": {`DELETE FROM audit_event WHERE org = 'abc123'`, `DELETE FROM audit_search WHERE org = 'abc123'`, `DELETE FROM audit_org WHERE org = 'abc123'`},
-		"the hash of one that is removed":      {`UPDATE audit_hash SET hash = zeroblob(32) WHERE idx = 0`},
+		"the hash of one that is removed":      {`UPDATE audit_hash SET hash = ` + dbtest.Blob(zeros) + ` WHERE idx = 0`},
 		"no hash of one that is removed":       {`DELETE FROM audit_hash WHERE idx = 0`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -167,7 +167,7 @@ func verifyIndex(ctx context.Context, tx *store.Tx, records []Record) error {
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
-		if err != nil || at != r.Time.UnixMicro() || is != [6]string{r.Actor, noun(r.Action), r.Action, r.Target, r.Address, r.RequestID} {
+		if err != nil || at != r.Time.UnixMicro() || is != terms(r) {
 			return tampered("record %d is not found by what it says", r.Seq)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/keyring"
 	"github.com/keepmq/keepmq/internal/store"
+	"github.com/keepmq/keepmq/internal/store/dbtest"
 )
 
 // rebuild computes every number and hash anew from the records that are there,
@@ -102,11 +103,11 @@ func TestTampering(t *testing.T) {
 		{name: "inserted", do: []string{shift, insert, unshift, `UPDATE audit_head SET size = 21`}},
 		{name: "inserted at the end", do: []string{`INSERT INTO audit_event (seq, org, record) SELECT 20, org, replace(record, '"seq":19', '"seq":20') FROM audit_event WHERE seq = 19`, `UPDATE audit_head SET size = 21`}},
 		{name: "changed hash of a record", do: []string{`UPDATE audit_hash SET hash = (SELECT hash FROM audit_hash WHERE idx = 1) WHERE idx = 0`}},
-		{name: "changed hash above", do: []string{`UPDATE audit_hash SET hash = zeroblob(32) WHERE idx = 6`}},
-		{name: "short hash", do: []string{`UPDATE audit_hash SET hash = x'00' WHERE idx = 6`}},
+		{name: "changed hash above", do: []string{`UPDATE audit_hash SET hash = ` + dbtest.Blob(zeros) + ` WHERE idx = 6`}},
+		{name: "short hash", do: []string{`UPDATE audit_hash SET hash = ` + dbtest.Blob("00") + ` WHERE idx = 6`}},
 		{name: "removed hash", do: []string{`DELETE FROM audit_hash WHERE idx = 9`}},
 		{name: "removed last hash", do: []string{`DELETE FROM audit_hash WHERE idx = (SELECT MAX(idx) FROM audit_hash)`}},
-		{name: "more hashes", do: []string{`INSERT INTO audit_hash (idx, hash) VALUES (1000, zeroblob(32))`}},
+		{name: "more hashes", do: []string{`INSERT INTO audit_hash (idx, hash) VALUES (1000, ` + dbtest.Blob(zeros) + `)`}},
 		{name: "changed size", do: []string{`UPDATE audit_head SET size = 21`}},
 		{name: "said not to be kept", do: []string{`UPDATE audit_org SET kept = 3 WHERE org = 'abc123'`}},
 		{name: "said to be more", do: []string{`UPDATE audit_org SET size = size + 1 WHERE org = 'abc123'`}},

@@ -8,24 +8,19 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
-	"path/filepath"
 	"testing"
 
 	"github.com/keepmq/keepmq/internal/ca"
 	"github.com/keepmq/keepmq/internal/ca/catest"
 	"github.com/keepmq/keepmq/internal/keyring"
 	"github.com/keepmq/keepmq/internal/store"
-	"github.com/keepmq/keepmq/internal/store/sqlite"
+	"github.com/keepmq/keepmq/internal/store/dbtest"
 )
 
 // openDB opens the state of the data folder dir, for the length of the test.
 func openDB(t testing.TB, dir string) (store.DB, *keyring.Ring) {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), filepath.Join(dir, "keepmq.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
+	db := dbtest.Open(t, dir)
 	ring, err := keyring.Open(t.Context(), dir, db)
 	if err != nil {
 		t.Fatal(err)

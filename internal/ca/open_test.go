@@ -17,6 +17,7 @@ import (
 	"github.com/keepmq/keepmq/internal/ca"
 	"github.com/keepmq/keepmq/internal/ca/catest"
 	"github.com/keepmq/keepmq/internal/keyring"
+	"github.com/keepmq/keepmq/internal/store/dbtest"
 	"github.com/keepmq/keepmq/internal/store/sqlite"
 )
 
@@ -57,7 +58,7 @@ func TestInterrupted(t *testing.T) {
 	for _, point := range points {
 		t.Run(point, func(t *testing.T) {
 			db, ring := openDB(t, t.TempDir())
-			run(t, db, `CREATE TRIGGER fault `+point+` BEGIN SELECT RAISE(ABORT, 'injected'); END`)
+			dbtest.Break(t, db, point)
 			if _, err := ca.Open(t.Context(), db, ring); err == nil || !strings.Contains(err.Error(), "injected") {
 				t.Fatalf("open: %v, want the injected error", err)
 			}
@@ -66,7 +67,7 @@ func TestInterrupted(t *testing.T) {
 					t.Errorf("%d rows are left in %s", n, table)
 				}
 			}
-			run(t, db, `DROP TRIGGER fault`)
+			dbtest.Mend(t, db)
 			c, err := ca.Open(t.Context(), db, ring)
 			if err != nil {
 				t.Fatalf("open again: %v", err)
@@ -82,11 +83,11 @@ func TestInterrupted(t *testing.T) {
 func TestReservedOnly(t *testing.T) {
 	c, db, _ := openCA(t, t.TempDir())
 	p := auth.Principal{Org: "abc123", Kind: auth.Device, ID: "sensor:1"}
-	run(t, db, `CREATE TRIGGER fault BEFORE UPDATE ON ca_certificate BEGIN SELECT RAISE(ABORT, 'injected'); END`)
+	dbtest.Break(t, db, "BEFORE UPDATE ON ca_certificate")
 	if _, err := c.Issue(t.Context(), ca.Request{Principal: p, CSR: catest.Request(t, newKey(t))}); err == nil {
 		t.Fatal("a certificate was issued that is not complete in the ledger")
 	}
-	run(t, db, `DROP TRIGGER fault`)
+	dbtest.Mend(t, db)
 	list, err := c.Certificates(t.Context(), p)
 	if err != nil || len(list) != 1 || list[0].Issued {
 		t.Fatalf("ledger: %+v, %v; want one that is reserved", list, err)
@@ -95,7 +96,7 @@ func TestReservedOnly(t *testing.T) {
 		t.Errorf("%d audit events for a certificate that was not issued", n)
 	}
 
-	run(t, db, `CREATE TRIGGER fault BEFORE INSERT ON ca_certificate BEGIN SELECT RAISE(ABORT, 'injected'); END`)
+	dbtest.Break(t, db, "BEFORE INSERT ON ca_certificate")
 	if _, err := c.Issue(t.Context(), ca.Request{Principal: p, CSR: catest.Request(t, newKey(t))}); err == nil {
 		t.Fatal("a certificate was issued that is not in the ledger")
 	}
@@ -104,9 +105,9 @@ func TestReservedOnly(t *testing.T) {
 func TestOpenRefuses(t *testing.T) {
 	tests := map[string]string{
 		"root gone":          `DELETE FROM ca_authority WHERE role = 'root'`,
-		"key changed":        `UPDATE ca_authority SET sealed_key = substr(sealed_key, 1, 40) || x'00' || substr(sealed_key, 42)`,
+		"key changed":        `UPDATE ca_authority SET sealed_key = substr(sealed_key, 1, 40) || ` + dbtest.Blob("00") + ` || substr(sealed_key, 42)`,
 		"keys exchanged":     `UPDATE ca_authority SET sealed_key = (SELECT sealed_key FROM ca_authority o WHERE o.role <> ca_authority.role)`,
-		"certificate broken": `UPDATE ca_authority SET certificate = x'3000' WHERE role = 'issuing'`,
+		"certificate broken": `UPDATE ca_authority SET certificate = ` + dbtest.Blob("3000") + ` WHERE role = 'issuing'`,
 	}
 	for name, change := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -132,7 +133,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(dbtest.Main(m))
 }
 
 func openAndPrint(dir string) error {
@@ -154,6 +155,7 @@ func openAndPrint(dir string) error {
 }
 
 func TestTwoProcesses(t *testing.T) {
+	dbtest.OnlySQLite(t, "one process holds a PostgreSQL database")
 	dir := t.TempDir()
 	const processes = 4
 	var roots [processes][]byte
@@ -233,14 +235,14 @@ func TestAuditFollows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run(t, db, `CREATE TRIGGER fault BEFORE INSERT ON audit_event BEGIN SELECT RAISE(ABORT, 'injected'); END`)
+	dbtest.Break(t, db, "BEFORE INSERT ON audit_event")
 	if err := c.Revoke(t.Context(), cert.SerialNumber, 0); err == nil {
 		t.Error("revoked without a record of it")
 	}
 	if revoked, err := c.Revoked(t.Context(), cert.SerialNumber); err != nil || revoked {
 		t.Errorf("half a revocation is there: %v, %v", revoked, err)
 	}
-	run(t, db, `DROP TRIGGER fault`)
+	dbtest.Mend(t, db)
 	if err := c.Revoke(t.Context(), cert.SerialNumber, 1); err != nil {
 		t.Fatal(err)
 	}

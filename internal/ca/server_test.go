@@ -7,25 +7,20 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"net"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/keyring"
-	"github.com/keepmq/keepmq/internal/store/sqlite"
+	"github.com/keepmq/keepmq/internal/store/dbtest"
 )
 
 // clocked is an authority in a new folder whose clock the test sets.
 func clocked(t *testing.T, now *time.Time) *CA {
 	t.Helper()
 	dir := t.TempDir()
-	db, err := sqlite.Open(t.Context(), filepath.Join(dir, "keepmq.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
+	db := dbtest.Open(t, dir)
 	ring, err := keyring.Open(t.Context(), dir, db)
 	if err != nil {
 		t.Fatal(err)
@@ -236,11 +231,7 @@ func TestWrongClock(t *testing.T) {
 		t.Errorf("before the authority began: %v, want a refusal", err)
 	}
 	epoch := time.Unix(0, 0)
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "keepmq.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	db := dbtest.Open(t, t.TempDir())
 	if _, err := open(t.Context(), db, c.ring, func() time.Time { return epoch }); errs.CodeOf(err) != errs.Unavailable {
 		t.Errorf("an authority was made in 1970: %v", err)
 	}

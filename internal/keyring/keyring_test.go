@@ -15,17 +15,12 @@ import (
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/store"
-	"github.com/keepmq/keepmq/internal/store/sqlite"
+	"github.com/keepmq/keepmq/internal/store/dbtest"
 )
 
 func openDB(t testing.TB, dir string) store.DB {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), filepath.Join(dir, "keepmq.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
-	return db
+	return dbtest.Open(t, dir)
 }
 
 func openRing(t testing.TB, dir string, db store.DB) *Ring {
@@ -301,7 +296,7 @@ func TestMAC(t *testing.T) {
 func TestRows(t *testing.T) {
 	for name, change := range map[string]string{
 		"exchanged": `UPDATE data_key SET wrapped = (SELECT wrapped FROM data_key WHERE name = 'org:def456') WHERE name = 'org:abc123'`,
-		"cut":       `UPDATE data_key SET wrapped = x'00' WHERE name = 'org:abc123'`,
+		"cut":       `UPDATE data_key SET wrapped = ` + dbtest.Blob("00") + ` WHERE name = 'org:abc123'`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -331,9 +326,14 @@ func TestNothingInTheClear(t *testing.T) {
 	s := create(t, r, "abc123")
 	keys := [][]byte{bytes.Clone(s.key), bytes.Clone(r.own)}
 	files, err := filepath.Glob(filepath.Join(dir, "*"))
-	if err != nil || len(files) < 2 {
+	if err != nil || len(files) < 1 {
 		t.Fatal(files, err)
 	}
+	rows := filepath.Join(dir, "rows") // where the store is not in the folder
+	if err := os.WriteFile(rows, dbtest.Dump(t, db), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	files = append(files, rows)
 	for _, f := range files {
 		text, err := os.ReadFile(f)
 		if err != nil {

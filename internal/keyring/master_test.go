@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/store/dbtest"
 	"github.com/keepmq/keepmq/internal/store/sqlite"
 )
 
@@ -191,7 +192,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(dbtest.Main(m))
 }
 
 // openAndPrint prints something that only this ring computes.
@@ -216,6 +217,7 @@ func process(ctx context.Context, dir string) *exec.Cmd {
 }
 
 func TestTwoProcesses(t *testing.T) {
+	dbtest.OnlySQLite(t, "one process holds a PostgreSQL database")
 	for range 3 {
 		dir := t.TempDir()
 		var got [4]string
@@ -239,6 +241,7 @@ func TestTwoProcesses(t *testing.T) {
 }
 
 func TestKilled(t *testing.T) {
+	dbtest.OnlySQLite(t, "one process holds a PostgreSQL database")
 	dir := t.TempDir()
 	for i := range 20 { // each one lives a little longer
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i*4)*time.Millisecond)

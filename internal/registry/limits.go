@@ -117,12 +117,12 @@ func readBoth(ctx context.Context, tx *store.Tx, k limitKey) (l Limits, err erro
 
 // readLimits reads what is set for what k names.
 func readLimits(ctx context.Context, tx *store.Tx, k limitKey) (l quota.Limits, err error) {
-	row, missing := tx.QueryRowContext(ctx, `SELECT limits FROM org WHERE id = $1`, k.org), noOrg(k.org)
+	q, args, missing := `SELECT limits FROM org WHERE id = $1`, []any{k.org}, noOrg(k.org)
 	if k.typ != "" {
-		row, missing = tx.QueryRowContext(ctx, `SELECT limits FROM device_type WHERE org = $1 AND id = $2`, k.org, k.typ), noType(k.typ)
+		q, args, missing = `SELECT limits FROM device_type WHERE org = $1 AND id = $2`, []any{k.org, k.typ}, noType(k.typ)
 	}
 	var text string
-	switch err := row.Scan(&text); {
+	switch err := tx.QueryRowContext(ctx, q, args...).Scan(&text); {
 	case errors.Is(err, sql.ErrNoRows):
 		return l, missing
 	case err != nil:

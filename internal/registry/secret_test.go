@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/keepmq/keepmq/internal/secret"
+	"github.com/keepmq/keepmq/internal/store/dbtest"
 )
 
 // No secret that was ever handed out is in any file or in the log.
@@ -50,6 +51,7 @@ func TestSecretsAreNowhere(t *testing.T) {
 		texts[path] = b
 		return err
 	}))
+	texts["the rows"] = dbtest.Dump(t, s.file)
 	if len(texts) < 3 || !bytes.Contains(join(texts), []byte(s.application.Key)) {
 		t.Fatal("the files of the store were not read")
 	}

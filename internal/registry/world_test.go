@@ -9,7 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"log/slog"
-	"path/filepath"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -21,7 +21,7 @@ import (
 	"github.com/keepmq/keepmq/internal/permission"
 	"github.com/keepmq/keepmq/internal/secret"
 	"github.com/keepmq/keepmq/internal/store"
-	"github.com/keepmq/keepmq/internal/store/sqlite"
+	"github.com/keepmq/keepmq/internal/store/dbtest"
 )
 
 // A world is a registry with everything real behind it, in a temporary folder.
@@ -29,6 +29,7 @@ type world struct {
 	*Registry
 	dir   string
 	db    *breakable
+	file  store.DB // that of db
 	ring  *keyring.Ring
 	ca    *ca.CA
 	log   *lockedBuffer
@@ -108,6 +109,9 @@ func (b *breakable) Update(ctx context.Context, fn func(*store.Tx) error) error 
 	})
 }
 
+// TestMain runs every test on each of the stores.
+func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
+
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	return openWorld(t, t.TempDir())
@@ -116,10 +120,9 @@ func newWorld(t testing.TB) *world {
 func openWorld(t testing.TB, dir string) *world {
 	t.Helper()
 	ctx := t.Context()
-	file, err := sqlite.Open(ctx, filepath.Join(dir, "state.db"))
-	check(t, err)
-	t.Cleanup(func() { check(t, file.Close()) })
-	w := &world{dir: dir, db: &breakable{DB: file}, log: &lockedBuffer{}, clock: &clock{},
+	file := dbtest.Open(t, dir)
+	var err error
+	w := &world{dir: dir, db: &breakable{DB: file}, file: file, log: &lockedBuffer{}, clock: &clock{},
 		admin: Actor{Principal: auth.Principal{Kind: auth.Person, ID: "tester"}, Admin: true, Address: "192.0.2.1:5"}}
 	check(t, file.Update(ctx, func(tx *store.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO person (id, name, admin, created_at) VALUES ('tester', 'Tester', FALSE, 1) ON CONFLICT (id) DO NOTHING`)

@@ -105,14 +105,64 @@ func Open(t testing.TB) *postgres.DB {
 // Exec runs statements as a superuser in the database of c, behind KeepMQ's back.
 func Exec(t testing.TB, c postgres.Config, statements ...string) {
 	t.Helper()
+	if err := exec1(super(t, c), statements...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// super returns the URL of a superuser in the database of c.
+func super(t testing.TB, c postgres.Config) string {
+	t.Helper()
 	u, err := url.Parse(c.DSN.Reveal())
 	if err != nil {
 		t.Fatal(err)
 	}
 	u.User = url.User(Super)
-	if err := exec1(u.String(), statements...); err != nil {
+	return u.String()
+}
+
+// Dump returns the bytes and texts in all rows of the database of c.
+func Dump(t testing.TB, c postgres.Config) []byte {
+	t.Helper()
+	ctx := t.Context()
+	conn, err := pgx.Connect(ctx, super(t, c))
+	if err != nil {
 		t.Fatal(err)
 	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	rows, err := conn.Query(ctx, `SELECT tablename FROM pg_tables WHERE schemaname = 'public'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || len(tables) == 0 {
+		t.Fatal(tables, err)
+	}
+	var all []byte
+	for _, name := range tables {
+		rows, err := conn.Query(ctx, `SELECT * FROM `+name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for rows.Next() {
+			values, err := rows.Values()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, v := range values {
+				switch v := v.(type) {
+				case []byte:
+					all = append(all, v...)
+				case string:
+					all = append(all, v...)
+				}
+			}
+		}
+		if err := rows.Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
 }
 
 func (s *Server) database(t testing.TB, template string) postgres.Config {
