@@ -54,7 +54,7 @@ var allowed = map[string]string{
 	// faces: they never import each other
 	"internal/broker":       "auth door engine errs mqtt poll quota refusal secret topic",
 	"internal/api":          "audit auth auth/jwt ca errs permission quota refusal registry secret store",
-	"internal/console":      "std auth engine errs quota registry secret topic",
+	"internal/console":      "std audit auth engine errs quota registry secret topic",
 	"internal/edge":         "std client edge/sources errs mqtt secret",
 	"internal/edge/sources": "",
 	// the whole

@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/keepmq/keepmq/internal/audit"
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/quota"
@@ -27,6 +28,7 @@ import (
 type Config struct {
 	Registry *registry.Registry
 	Engine   engine.Engine
+	Audit    *audit.Log // nil: there is no page about the audit record
 	Log      *slog.Logger
 	Stop     <-chan struct{} // closed when the server is about to stop; nil: never
 
@@ -41,6 +43,7 @@ type Config struct {
 type server struct {
 	registry *registry.Registry
 	engine   engine.Engine
+	record   *audit.Log
 	log      *slog.Logger
 	stop     <-chan struct{}
 	pages    pages
@@ -73,7 +76,7 @@ func newServer(c Config) (*server, error) {
 		return nil, err
 	}
 	return &server{
-		registry: c.Registry, engine: c.Engine, log: c.Log, stop: c.Stop,
+		registry: c.Registry, engine: c.Engine, record: c.Audit, log: c.Log, stop: c.Stop,
 		pages: pages, assets: assets, streams: streams{person: map[string]int{}}, writeIn: writeIn,
 		base: c.Limits.Over(quota.Defaults()), usage: c.Usage, limitEvents: c.LimitEvents,
 	}, nil

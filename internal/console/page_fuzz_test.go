@@ -13,7 +13,7 @@ import (
 func FuzzPage(f *testing.F) {
 	x := start(f)
 	for _, s := range [][3]string{
-		{"GET", "/", ""}, {"GET", "/events", "x"}, {"POST", "/sign-out", "x"}, {"GET", "/sign-in", ""}, {"GET", "/sign-in/c", ""},
+		{"GET", "/", ""}, {"GET", "/events", "x"}, {"GET", "/audit?actor=%00&from=x&after=1.1", "x"}, {"POST", "/sign-out", "x"}, {"GET", "/sign-in", ""}, {"GET", "/sign-in/c", ""},
 		{"POST", "/sign-in/c", ""}, {"GET", "/assets/style.css", ""}, {"GET", "/assets/../x", "\x00"}, {"GET", "/%2e%2e/", "a=b; c"},
 	} {
 		f.Add(s[0], s[1], s[2], "same-origin")
@@ -31,7 +31,7 @@ func FuzzPage(f *testing.F) {
 		if w.Code >= 500 && w.Code != http.StatusServiceUnavailable {
 			t.Fatalf("%s %q %q: %d %s", method, target, cookie, w.Code, w.Body)
 		}
-		if (path == "/" || path == "/events") && w.Code == http.StatusOK {
+		if (path == "/" || path == "/events" || path == "/audit") && w.Code == http.StatusOK {
 			t.Fatalf("%s %q %q: a stranger is let in", method, target, cookie)
 		}
 		if strings.Contains(w.Header().Get("Set-Cookie"), "=") && w.Code == http.StatusSeeOther && method == "POST" && strings.HasPrefix(path, "/sign-in/") {

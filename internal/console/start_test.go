@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keepmq/keepmq/internal/audit"
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/ca"
 	"github.com/keepmq/keepmq/internal/console"
@@ -23,6 +24,7 @@ import (
 	"github.com/keepmq/keepmq/internal/keyring"
 	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/registry"
+	"github.com/keepmq/keepmq/internal/store"
 	"github.com/keepmq/keepmq/internal/store/sqlite"
 	"github.com/keepmq/keepmq/internal/topic"
 )
@@ -38,6 +40,7 @@ type fixture struct {
 	first    registry.BootstrapResult
 	stop     chan struct{}
 	events   *quota.Log
+	db       store.DB
 	admin    registry.Actor
 	token    string
 }
@@ -72,7 +75,10 @@ func startWith(t testing.TB, writeIn time.Duration) *fixture {
 	must(t, err)
 	t.Cleanup(func() { must(t, e.Close()) })
 	f.engine = e
-	h, err := console.NewWith(console.Config{Registry: f.registry, Engine: e, Log: log, Stop: f.stop,
+	record, err := audit.Open(ctx, db, ring)
+	must(t, err)
+	f.db = db
+	h, err := console.NewWith(console.Config{Registry: f.registry, Engine: e, Audit: record, Log: log, Stop: f.stop,
 		Usage: func(context.Context, auth.OrgID, string) (map[quota.Limit]int64, error) {
 			return map[quota.Limit]int64{quota.OrgConnections: 12}, nil
 		},
