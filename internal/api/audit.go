@@ -89,13 +89,14 @@ func (s *server) checkpoint(ctx context.Context, actor registry.Actor, in *struc
 // verifier notices.
 func (s *server) exportAudit(ctx context.Context, actor registry.Actor, in *struct {
 	InAudit
-	Format string `query:"format" enum:"jsonl,csv" default:"jsonl" doc:"Lines of JSON, or CSV that is safe to be opened in a spreadsheet; both can be verified."`
+	Format string  `query:"format" enum:"jsonl,csv" default:"jsonl" doc:"Lines of JSON, or CSV that is safe to be opened in a spreadsheet; both can be verified."`
+	Sizes  []int64 `query:"checkpoint_size,explode" maxItems:"20" doc:"Prove that the export goes on from a checkpoint that was kept and is of so many records. Only an export that leaves out records needs it."`
 }) (*huma.StreamResponse, error) {
 	scope, err := s.registry.MayReadAudit(ctx, actor, auth.OrgID(in.Org))
 	if err != nil {
 		return nil, err
 	}
-	what := audit.Export{Scope: scope, Filter: in.filter(), Kind: in.Format}
+	what := audit.Export{Scope: scope, Filter: in.filter(), Kind: in.Format, Sizes: in.Sizes}
 	return &huma.StreamResponse{Body: func(ctx huma.Context) {
 		r, w := humago.Unwrap(ctx)
 		out := &lasting{w: w, rc: http.NewResponseController(w), kind: contentTypes[in.Format]}

@@ -31,7 +31,19 @@ type exportHead struct {
 	Org        auth.OrgID `json:"org,omitempty"`   // all records are of it
 	Count      string     `json:"count,omitempty"` // how many it has: a signed orgCount
 	Part       *Filter    `json:"part,omitempty"`  // what the records were chosen by; absent: it is all of them
+	// Continues proves that the checkpoint goes on from earlier ones. An export of
+	// the whole record needs no such proof.
+	Continues []continuation `json:"continues,omitempty"`
 }
+
+// A continuation proves that the record begins with what it was when it had size.
+type continuation struct {
+	Size  int64       `json:"size"`
+	Proof []tlog.Hash `json:"proof"`
+}
+
+// maxContinues is from how many earlier checkpoints an export proves to go on.
+const maxContinues = 20
 
 // whole reports whether the export is of everything, so that it needs no proofs.
 func (h exportHead) whole() bool { return h.Org == "" && h.Part == nil }
@@ -78,6 +90,10 @@ type Export struct {
 	Scope  Scope
 	Filter Filter // without one it can be proven that nothing is missing
 	Kind   string // JSONLines or CSV
+
+	// Sizes are of checkpoints that were kept earlier: how many records they were
+	// made of. What leaves out records can be compared with these only.
+	Sizes []int64
 }
 
 // Export writes records, a signed checkpoint, and what proves that they are
@@ -95,6 +111,9 @@ func (l *Log) Export(ctx context.Context, w io.Writer, e Export) error {
 	}
 	if e.Filter != (Filter{}) {
 		s.head.Part = &e.Filter
+	}
+	if err := s.goOn(ctx, e.Sizes); err != nil {
+		return err
 	}
 	if err := s.write(ctx, w, e.Kind); err != nil {
 		return fmt.Errorf("export audit record: %w", err)
@@ -132,6 +151,32 @@ func (l *Log) snapshot(ctx context.Context, s Scope) (*snapshot, error) {
 	}
 	x.head.Count, err = l.sign(orgCount{s.Org, x.orgs[s.Org].size, x.tree.N}.text(l.signer.Name()))
 	return x, err
+}
+
+// goOn proves that the record goes on from earlier checkpoints.
+func (s *snapshot) goOn(ctx context.Context, sizes []int64) error {
+	if len(sizes) > maxContinues {
+		return errs.E(errs.Invalid, "an export goes on from at most %d checkpoints, not from %d", maxContinues, len(sizes))
+	}
+	for _, n := range sizes {
+		if n < 0 || n > s.tree.N {
+			return errs.E(errs.Invalid, "there are %d records, so that there is no checkpoint of %d", s.tree.N, n)
+		}
+		if s.head.whole() || n == 0 || n == s.tree.N {
+			continue
+		}
+		err := s.log.db.View(ctx, func(tx *store.Tx) error {
+			proof, err := tlog.ProveTree(s.tree.N, n, hashReader(ctx, tx))
+			if err == nil {
+				s.head.Continues = append(s.head.Continues, continuation{n, proof})
+			}
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("prove that the record goes on from %d: %w", n, err)
+		}
+	}
+	return nil
 }
 
 func (s *snapshot) write(ctx context.Context, w io.Writer, kind string) error {

@@ -163,8 +163,53 @@ func TestOrgExportTampering(t *testing.T) {
 	if _, err := VerifyExport(strings.NewReader(early), newLog(t, 20).VerifierKey()); errs.CodeOf(err) != errs.Invalid {
 		t.Errorf("another installation's key: %v", err)
 	}
-	if _, err := VerifyExport(strings.NewReader(early), l.VerifierKey(), checkpoint(t, l)); errs.CodeOf(err) != errs.Invalid {
-		t.Errorf("a checkpoint that it cannot be compared with: %v", err)
+	if _, err := VerifyExport(strings.NewReader(early), l.VerifierKey(), checkpoint(t, l)); !errors.Is(err, ErrTampered) {
+		t.Errorf("an export that ends before a saved checkpoint: %v", err)
+	}
+}
+
+// An organisation's export proves that it goes on from earlier checkpoints.
+func TestOrgExportGoesOn(t *testing.T) {
+	l := newLog(t, 0)
+	var saved []string
+	var sizes []int64
+	for n := range 19 {
+		saved, sizes = append(saved, checkpoint(t, l)), append(sizes, int64(n))
+		addVaried(t, l, 1)
+	}
+	saved, sizes = append(saved, checkpoint(t, l)), append(sizes, 19)
+	forged := newLog(t, 0) // another record, signed with the same key
+	forged.signer, forged.verifier = l.signer, l.verifier
+	addVaried(t, forged, 7)
+	forgery := checkpoint(t, forged)
+	for _, f := range []Filter{{}, {Action: "device."}} {
+		for _, kind := range []string{JSONLines, CSV} {
+			e := Export{Scope: Scope{Org: "abc123"}, Filter: f, Kind: kind}
+			without := exported(t, l, e)
+			e.Sizes = sizes
+			text := exported(t, l, e)
+			if _, err := VerifyExport(strings.NewReader(text), l.VerifierKey(), saved...); err != nil {
+				t.Errorf("%s: %v", kind, err)
+			}
+			if _, err := VerifyExport(strings.NewReader(text), l.VerifierKey(), forgery); !errors.Is(err, ErrTampered) {
+				t.Errorf("%s goes on from another record: %v", kind, err)
+			}
+			if _, err := VerifyExport(strings.NewReader(without), l.VerifierKey(), saved[5]); errs.CodeOf(err) != errs.Invalid {
+				t.Errorf("%s without a proof: %v", kind, err)
+			}
+			if kind == CSV {
+				continue
+			}
+			if _, err := VerifyExport(strings.NewReader(strings.Replace(text, `"size":6,`, `"size":7,`, 1)), l.VerifierKey(), saved[7]); !errors.Is(err, ErrTampered) {
+				t.Errorf("with a proof of another size: %v", err)
+			}
+		}
+	}
+	for _, bad := range [][]int64{{-1}, {20}, make([]int64, 21)} {
+		var b bytes.Buffer
+		if err := l.Export(t.Context(), &b, Export{Scope: Scope{Org: "abc123"}, Kind: CSV, Sizes: bad}); errs.CodeOf(err) != errs.Invalid || b.Len() > 0 {
+			t.Errorf("%v: %v", bad, err)
+		}
 	}
 }
 
@@ -185,7 +230,7 @@ func TestPartialExport(t *testing.T) {
 	for _, s := range []Scope{{Org: "abc123"}, {All: true}} {
 		for _, kind := range []string{JSONLines, CSV} {
 			f := Filter{Action: "device.", From: time.Unix(1_700_000_010, 0)}
-			text := exported(t, l, Export{s, f, kind})
+			text := exported(t, l, Export{Scope: s, Filter: f, Kind: kind})
 			v, err := VerifyExport(strings.NewReader(text), l.VerifierKey())
 			if want := len(searchAll(t, l, s, f, 100)); err != nil || !v.Part || v.Org != s.Org || v.Records != int64(want) || want < 10 {
 				t.Errorf("%+v, %v, want %d records", v, err, want)
@@ -195,7 +240,7 @@ func TestPartialExport(t *testing.T) {
 				"chosen by another filter":     strings.Replace(text, "device.", "signin.", 1),
 				"said to be the whole of it":   strings.Replace(strings.Replace(text, `,"part":{"action":"device.","from":"2023-11-14T22:13:30Z"}`, "", 1), `,""part"":{""action"":""device."",""from"":""2023-11-14T22:13:30Z""}`, "", 1),
 				"the last two in wrong order":  joined(append(lines(text)[:len(lines(text))-2], lines(text)[len(lines(text))-1], lines(text)[len(lines(text))-2])),
-				"one that was not chosen, too": text + lines(exported(t, l, Export{s, Filter{Action: "signin"}, kind}))[len(lines(text))/8],
+				"one that was not chosen, too": text + lines(exported(t, l, Export{Scope: s, Filter: Filter{Action: "signin"}, Kind: kind}))[len(lines(text))/8],
 			} {
 				if s == text {
 					t.Fatalf("%s: nothing was changed", name)

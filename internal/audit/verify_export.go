@@ -163,9 +163,9 @@ func verifyProven(in *lineReader, head exportHead, key string, saved []string) (
 	if p.tree, err = openCheckpoint(head.Checkpoint, v); err != nil {
 		return Verified{}, err
 	}
-	for n := range c.saved {
-		if n != p.tree.N {
-			return Verified{}, errs.E(errs.Invalid, "a checkpoint that was kept before can be compared with an export of the whole record only")
+	for n, h := range c.saved {
+		if err := p.goesOn(n, h); err != nil {
+			return Verified{}, err
 		}
 	}
 	if err := in.each(p.add); err != nil {
@@ -176,6 +176,26 @@ func verifyProven(in *lineReader, head exportHead, key string, saved []string) (
 		result.Removed, err = p.end(v)
 	}
 	return result, err
+}
+
+// goesOn checks that the record begins with what a checkpoint was made of.
+func (p *proving) goesOn(n int64, h tlog.Hash) error {
+	switch {
+	case n == 0, n == p.tree.N: // newVerification has compared the one, and saved has one hash for the other
+		return nil
+	case n > p.tree.N:
+		return tampered("there are %d records, and a checkpoint was made of %d: the end is missing", p.tree.N, n)
+	}
+	for _, c := range p.head.Continues {
+		if c.Size != n {
+			continue
+		}
+		if tlog.CheckTree(c.Proof, p.tree.N, p.tree.Hash, n, h) != nil {
+			return tampered("the first %d records are not those of the checkpoint", n)
+		}
+		return nil
+	}
+	return errs.E(errs.Invalid, "the export does not prove that it goes on from a checkpoint of %d records; export it with that checkpoint, or the whole record", n)
 }
 
 // add checks one record: that it is what stands at its place in the tree.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,6 +20,7 @@ import (
 
 func auditExport(e *env) *cobra.Command {
 	var file, format string
+	var earlier []string
 	var f auditFilter
 	c := &cobra.Command{
 		Use: "export", Short: "Write the record, whole or with --org of one organisation, for audit verify", Args: args(0, 0),
@@ -38,6 +40,13 @@ func auditExport(e *env) *cobra.Command {
 			if err := f.add(&p, time.Now()); err != nil {
 				return usage(c, "%v", err)
 			}
+			for _, name := range earlier {
+				size, err := checkpointSize(name)
+				if err != nil {
+					return err
+				}
+				p.query.Add("checkpoint_size", size)
+			}
 			path := "/audit/export?" + p.query.Encode()
 			if file == "" {
 				return r.stream(c.Context(), path, e.out)
@@ -47,8 +56,24 @@ func auditExport(e *env) *cobra.Command {
 	}
 	c.Flags().StringVarP(&file, "file", "f", "", "write into this file (else to standard output)")
 	c.Flags().StringVar(&format, "format", audit.JSONLines, "jsonl or csv")
+	c.Flags().StringArrayVar(&earlier, "checkpoint", nil, "a file with a checkpoint that was kept before, to be compared by audit verify; may be repeated")
 	f.flags(c)
 	return c
+}
+
+// checkpointSize returns how many records a checkpoint in a file is of: its
+// second line.
+func checkpointSize(name string) (string, error) {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return "", err
+	}
+	if lines := strings.SplitN(string(b), "\n", 3); len(lines) == 3 {
+		if n, err := strconv.ParseInt(lines[1], 10, 64); err == nil && n >= 0 {
+			return strconv.FormatInt(n, 10), nil
+		}
+	}
+	return "", fmt.Errorf("%s: not a checkpoint", name)
 }
 
 // replaceFile writes a file that is whole or, if write fails, not there.
