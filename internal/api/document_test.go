@@ -132,7 +132,7 @@ func TestEveryRouteRefusesStrangers(t *testing.T) {
 	f.ask(t, f.admin, "POST", "/api/v1/orgs/other1/types", map[string]any{"id": "x"}).is(t, 201)
 	f.ask(t, f.admin, "POST", "/api/v1/orgs/other1/devices", map[string]any{"type": "x", "id": "x"}).is(t, 201)
 	other := application(f.first.Application.Key, f.first.ApplicationToken.Reveal())
-	open := []string{"sign-in", "enrol", "renew", "join"}                                                 // they bring their own proof
+	open := []string{"sign-in", "enrol", "renew", "join", "log-in"}                                       // they bring their own proof
 	own := []string{"get-me", "list-orgs", "list-audit", "sign-out", "list-sessions", "list-memberships"} // about the caller alone
 	d, all := f.document(t)
 	for _, op := range all {

@@ -3,11 +3,13 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/keepmq/keepmq/internal/errs"
+	"github.com/keepmq/keepmq/internal/registry"
 )
 
 // status is the only translation of codes to HTTP.
@@ -55,7 +57,11 @@ func (s *server) problem(ctx context.Context, err error) *problem {
 	case detail == "":
 		detail = http.StatusText(st)
 	}
-	return newProblem(ctx, st, detail)
+	p := newProblem(ctx, st, detail)
+	if errors.Is(err, registry.ErrSecondFactor) {
+		p.Type = "urn:keepmq:second-factor"
+	}
+	return p
 }
 
 func newProblem(ctx context.Context, status int, detail string) *problem {

@@ -17,15 +17,18 @@ type Me struct {
 	Name  string `json:"name,omitempty"`
 	Org   string `json:"org,omitempty" doc:"The only organisation the caller may act in; absent: all of them."`
 	Admin bool   `json:"admin" doc:"An administrator of the installation."`
+	Email string `json:"email,omitempty" doc:"With which the person signs in."`
+
+	Verified bool `json:"verified,omitempty" doc:"This session was proved with a second factor."`
 }
 
 func (s *server) who(ctx context.Context, a registry.Actor) (Me, error) {
-	m := Me{Kind: a.Principal.Kind.String(), ID: a.Principal.ID, Org: string(a.Principal.Org), Admin: a.Admin}
+	m := Me{Kind: a.Principal.Kind.String(), ID: a.Principal.ID, Org: string(a.Principal.Org), Admin: a.Admin, Verified: a.Verified}
 	if a.Principal.Kind != auth.Person {
 		return m, nil
 	}
 	p, err := s.registry.Person(ctx, a, a.Principal.ID)
-	m.Name = p.Name
+	m.Name, m.Email = p.Name, p.Email
 	return m, err
 }
 
@@ -102,6 +105,9 @@ type Session struct {
 	Address   string    `json:"address" doc:"Where it was signed in from."`
 	UserAgent string    `json:"user_agent,omitempty"`
 	Current   bool      `json:"current" doc:"The one that this request is made with."`
+	Verified  bool      `json:"verified" doc:"Proved with a second factor."`
+	Used      time.Time `json:"used" doc:"When it was last used, within a minute."`
+	UsedFrom  string    `json:"used_from,omitempty" doc:"And from where."`
 }
 
 func (s *server) listSessions(ctx context.Context, actor registry.Actor, _ *struct{}) (*body[list[Session]], error) {
@@ -111,7 +117,8 @@ func (s *server) listSessions(ctx context.Context, actor registry.Actor, _ *stru
 	}
 	return newList(all, "", func(x registry.Session) Session {
 		return Session{ID: x.ID, Purpose: x.Purpose, Created: utc(x.Created), Expires: utc(x.Expires),
-			Address: x.Address, UserAgent: x.UserAgent, Current: x.ID == actor.Session}
+			Address: x.Address, UserAgent: x.UserAgent, Current: x.ID == actor.Session,
+			Verified: x.Verified, Used: utc(x.Used), UsedFrom: x.UsedFrom}
 	}), nil
 }
 

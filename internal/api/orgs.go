@@ -16,6 +16,8 @@ type Org struct {
 	Disabled bool      `json:"disabled"`
 	Home     *Home     `json:"home,omitempty" doc:"Of an organisation with the profile home."`
 	Created  time.Time `json:"created"`
+
+	SecondFactor bool `json:"second_factor" doc:"Its members need a second factor."`
 }
 
 // Home is what an organisation with the profile home chooses.
@@ -26,7 +28,7 @@ type Home struct {
 }
 
 func org(o registry.Org) Org {
-	x := Org{ID: string(o.ID), Name: o.Name, Profile: o.Profile, Disabled: o.Disabled, Created: utc(o.Created)}
+	x := Org{ID: string(o.ID), Name: o.Name, Profile: o.Profile, Disabled: o.Disabled, Created: utc(o.Created), SecondFactor: o.SecondFactor}
 	if o.Profile == registry.ProfileHome {
 		h := Home(o.Home)
 		x.Home = &h
@@ -73,6 +75,8 @@ type OrgChange struct {
 	Disabled *bool   `json:"disabled,omitempty" doc:"Disabled: every connection of the organisation is closed at once."`
 
 	Home *HomeChange `json:"home,omitempty" doc:"For the profile home only."`
+
+	SecondFactor *bool `json:"second_factor,omitempty" doc:"Members need a second factor: who has proved none in their session sees nothing of the organisation."`
 }
 
 // HomeChange is a change of what a home chooses; what is absent stays as it is.
@@ -99,6 +103,12 @@ func (s *server) updateOrg(ctx context.Context, actor registry.Actor, in *struct
 		if o, err = s.registry.SetHome(ctx, actor, o.ID, registry.HomeChange(*in.Body.Home)); err != nil {
 			return nil, err
 		}
+	}
+	if in.Body.SecondFactor != nil {
+		if err := s.registry.SetSecondFactor(ctx, actor, o.ID, *in.Body.SecondFactor); err != nil {
+			return nil, err
+		}
+		o.SecondFactor = *in.Body.SecondFactor
 	}
 	if in.Body.Disabled != nil {
 		if err := s.registry.SetOrgDisabled(ctx, actor, o.ID, *in.Body.Disabled); err != nil {

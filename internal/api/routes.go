@@ -11,6 +11,16 @@ import (
 // and remove need a caller; those of open do not.
 func (s *server) routes(mux *http.ServeMux, a huma.API) {
 	get(s, a, "/me", "get-me", "Who the caller is", s.me)
+	update(s, a, "/me", "update-me", "Change the caller's name or e-mail address", s.updateMe)
+	end(s, a, "/me/password", "set-password", "Give the caller a password; other sessions end", s.setPassword)
+	get(s, a, "/me/second-factors", "list-second-factors", "List the caller's second factors", s.listFactors)
+	create(s, a, "/me/second-factors", "create-second-factor", "Add an authenticator, to be confirmed", s.createFactor)
+	act(s, a, "/me/second-factors/{id}/confirm", "confirm-second-factor", "Have an authenticator count, with a code of it", s.confirmFactor)
+	remove(s, a, "/me/second-factors/{id}", "delete-second-factor", "Delete an authenticator", s.deleteFactor)
+	act(s, a, "/me/recovery-codes", "renew-recovery-codes", "Replace the caller's recovery codes", s.renewRecovery)
+	end(s, a, "/me/verify", "verify-session", "Prove a second factor in this session", s.verifyMe)
+	remove(s, a, "/me/sessions", "delete-other-sessions", "Sign the caller out everywhere else", s.deleteOtherSessions)
+	open(s, a, "/sign-in/password", "log-in", "Sign in with a password and, if there is one, a second factor", s.logIn)
 	get(s, a, "/me/sessions", "list-sessions", "List where the caller is signed in", s.listSessions)
 	remove(s, a, "/me/sessions/{id}", "delete-session", "Sign the caller out somewhere", s.deleteSession)
 	create(s, a, "/me/sign-in-codes", "create-sign-in-code", "Make a one-time sign-in code for the caller", s.createSignInCode)

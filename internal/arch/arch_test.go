@@ -13,14 +13,15 @@ const modulePath = "github.com/keepmq/keepmq/"
 // import any other module. Two domain packages that meet are listed here one by one.
 var allowed = map[string]string{
 	// tools
-	"internal/errs":    "std",
-	"internal/secret":  "std",
-	"internal/config":  "quota",
-	"internal/door":    "std",
-	"internal/arch":    "std",
-	"internal/nettest": "std",
-	"internal/poll":    "",
-	"internal/country": "",
+	"internal/errs":     "std",
+	"internal/secret":   "std",
+	"internal/config":   "quota",
+	"internal/door":     "std",
+	"internal/arch":     "std",
+	"internal/nettest":  "std",
+	"internal/poll":     "",
+	"internal/country":  "",
+	"internal/password": "errs secret",
 	// vocabulary
 	"internal/topic":         "std errs",
 	"internal/mqtt":          "std",
@@ -50,11 +51,11 @@ var allowed = map[string]string{
 	"internal/ca/catest": "std auth ca errs",
 	"internal/profile":   "std auth errs permission quota topic",
 	"internal/home":      "std auth engine errs profile topic",
-	"internal/registry":  "audit auth auth/jwt auth/sasl ca errs keyring permission profile quota refusal secret store topic",
+	"internal/registry":  "audit auth auth/jwt auth/sasl ca errs keyring password permission profile quota refusal secret store topic",
 	// faces: they never import each other
 	"internal/broker":       "auth door engine errs mqtt poll quota refusal secret topic",
 	"internal/api":          "audit auth auth/jwt ca errs permission quota refusal registry secret store",
-	"internal/console":      "std audit auth engine errs quota registry secret topic",
+	"internal/console":      "audit auth engine errs quota registry secret topic",
 	"internal/edge":         "std client edge/sources errs mqtt secret",
 	"internal/edge/sources": "",
 	// the whole

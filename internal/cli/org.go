@@ -10,7 +10,7 @@ import (
 
 func orgCommand(e *env) *cobra.Command {
 	return group("org", "Organisations: who owns devices, and never sees another's",
-		orgCreate(e), orgList(e), orgShow(e), orgRename(e), orgDisable(e, true), orgDisable(e, false), orgDelete(e), orgUse(e), orgRules(e), orgHome(e))
+		orgCreate(e), orgList(e), orgShow(e), orgRename(e), orgDisable(e, true), orgDisable(e, false), orgDelete(e), orgUse(e), orgRules(e), orgHome(e), orgSecondFactor(e))
 }
 
 type organisation struct {
@@ -20,6 +20,8 @@ type organisation struct {
 	Disabled bool         `json:"disabled"`
 	Created  time.Time    `json:"created"`
 	Home     *homeOptions `json:"home"`
+
+	SecondFactor bool `json:"second_factor"`
 }
 
 func (e *env) printOrg(o organisation) error {
@@ -36,8 +38,12 @@ func (e *env) printOrg(o organisation) error {
 			topics += ", below " + o.ID + "/"
 		}
 	}
+	factor := ""
+	if o.SecondFactor {
+		factor = "needed by members"
+	}
 	return e.facts("Organisation", o.ID, "Name", o.Name, "Profile", o.Profile, "State", state(o.Disabled), "Created", day(o.Created),
-		"Topics", topics, "Anonymous clients", anonymous)
+		"Topics", topics, "Anonymous clients", anonymous, "Second factor", factor)
 }
 
 // namedOrg returns the server and the path of the organisation in args, or of

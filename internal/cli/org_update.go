@@ -35,3 +35,19 @@ func orgDisable(e *env, off bool) *cobra.Command {
 	}
 	return c
 }
+
+func orgSecondFactor(e *env) *cobra.Command {
+	var off bool
+	c := &cobra.Command{
+		Use: "second-factor ID", Short: "Have members need a second factor, or no more", Args: args(1, 1),
+		RunE: func(c *cobra.Command, a []string) error {
+			r, err := e.remote()
+			if err != nil {
+				return err
+			}
+			return one(c.Context(), e, r, http.MethodPatch, join("/orgs", a[0]), map[string]bool{"second_factor": !off}, e.printOrg)
+		},
+	}
+	c.Flags().BoolVar(&off, "off", false, "no more")
+	return c
+}

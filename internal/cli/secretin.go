@@ -50,3 +50,28 @@ func (e *env) ask(what string) (s secret.String, asked bool, err error) {
 	}
 	return secret.New(strings.TrimSpace(string(b))), true, nil
 }
+
+// twoSecrets reads two secrets: asked for at a terminal, else one on each line of
+// standard input. The first may be empty.
+func (e *env) twoSecrets(first, second string) (a, b secret.String, err error) {
+	if a, asked, err := e.ask(first); asked {
+		if err != nil {
+			return a, b, err
+		}
+		b, _, err = e.ask(second)
+		return a, b, err
+	}
+	in := bufio.NewReader(io.LimitReader(e.in, 4096))
+	var lines [2]string
+	for i := range lines {
+		line, err := in.ReadString('\n')
+		if err != nil && err != io.EOF {
+			return a, b, fmt.Errorf("read standard input: %w", err)
+		}
+		lines[i] = strings.TrimRight(line, "\r\n")
+	}
+	if lines[1] == "" {
+		return a, b, hint("write them to standard input, one on each line", "the %s is empty", strings.ToLower(second))
+	}
+	return secret.New(lines[0]), secret.New(lines[1]), nil
+}

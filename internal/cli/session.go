@@ -19,6 +19,8 @@ type session struct {
 	Address   string    `json:"address"`
 	UserAgent string    `json:"user_agent"`
 	Current   bool      `json:"current"`
+	Used      time.Time `json:"used"`
+	UsedFrom  string    `json:"used_from"`
 }
 
 func sessionList(e *env) *cobra.Command {
@@ -36,21 +38,31 @@ func sessionList(e *env) *cobra.Command {
 					if s.Current {
 						here = "this one"
 					}
-					rows = append(rows, []string{s.ID, s.Purpose, s.Address, day(s.Created), day(s.Expires), here})
+					rows = append(rows, []string{s.ID, s.Purpose, s.Address, day(s.Created), day(s.Used), day(s.Expires), here})
 				}
-				return e.table([]string{"ID", "FOR", "FROM", "SINCE", "UNTIL", ""}, rows)
+				return e.table([]string{"ID", "FOR", "FROM", "SINCE", "USED", "UNTIL", ""}, rows)
 			})
 		},
 	}
 }
 
 func sessionEnd(e *env) *cobra.Command {
-	return &cobra.Command{
-		Use: "end ID", Short: "Sign out somewhere else", Args: args(1, 1),
+	var others bool
+	c := &cobra.Command{
+		Use: "end [ID]", Short: "Sign out somewhere else, or everywhere else", Args: args(0, 1),
 		RunE: func(c *cobra.Command, a []string) error {
 			r, err := e.remote()
 			if err != nil {
 				return err
+			}
+			if others {
+				if err := r.call(c.Context(), http.MethodDelete, "/me/sessions", nil, nil); err != nil {
+					return err
+				}
+				return e.done("Ended all other sessions.")
+			}
+			if len(a) == 0 {
+				return usage(c, "an id, or --others, is needed")
 			}
 			if err := r.call(c.Context(), http.MethodDelete, join("/me/sessions", a[0]), nil, nil); err != nil {
 				return err
@@ -58,4 +70,6 @@ func sessionEnd(e *env) *cobra.Command {
 			return e.done("Ended session %s.", a[0])
 		},
 	}
+	c.Flags().BoolVar(&others, "others", false, "all but this one")
+	return c
 }

@@ -3,9 +3,13 @@ package console_test
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/pquerna/otp/totp"
 
 	"github.com/keepmq/keepmq/internal/registry"
 )
@@ -165,4 +169,47 @@ func TestAssets(t *testing.T) {
 			t.Errorf("the script uses %s", unsafe)
 		}
 	}
+}
+
+// A password signs in, and what is typed wrong says so without saying what.
+func TestLogInWithAPassword(t *testing.T) {
+	f := start(t)
+	f.signIn(t)
+	form := []string{"Content-Type", "application/x-www-form-urlencoded"}
+	post := func(path string, values url.Values) answer {
+		t.Helper()
+		return f.post(t, path, values, form...)
+	}
+	post("/account/me", url.Values{"name": {"Ann <b>"}, "email": {"ann@example.com"}}).is(t, http.StatusOK).says(t, "Saved").says(t, "Ann &lt;b&gt;")
+	post("/account/password", url.Values{"password": {"short"}}).is(t, http.StatusUnprocessableEntity).says(t, "at least 10 characters")
+	post("/account/password", url.Values{"password": {"purple tractor sings oddly"}}).is(t, http.StatusOK).says(t, "The password is set")
+	post("/account/nothing", nil).is(t, http.StatusNotFound)
+	page := post("/account/factor", url.Values{"name": {"phone"}}).is(t, http.StatusOK).says(t, "data:image/png;base64,").body
+	key := regexp.MustCompile(`class="key">([A-Z2-7]{32})<`).FindStringSubmatch(page)
+	id := regexp.MustCompile(`name="id" value="([0-9a-f-]{36})"`).FindStringSubmatch(page)
+	if key == nil || id == nil {
+		t.Fatalf("no key or no id on the page: %s", page)
+	}
+	post("/account/confirm", url.Values{"id": {id[1]}, "code": {"000000"}}).is(t, http.StatusUnprocessableEntity).says(t, "The code is wrong")
+	code, err := totp.GenerateCode(key[1], time.Now())
+	must(t, err)
+	post("/account/confirm", url.Values{"id": {id[1]}, "code": {code}}).is(t, http.StatusOK).says(t, "Your recovery codes").says(t, "10 recovery codes are left")
+	f.do(t, "GET", "/account").is(t, http.StatusOK).says(t, "phone")
+
+	f.do(t, "POST", "/sign-out").is(t, http.StatusSeeOther)
+	f.do(t, "GET", "/account").is(t, http.StatusUnauthorized)
+	in := url.Values{"email": {"ann@example.com"}, "password": {"wrong one"}}
+	post("/sign-in", in).is(t, http.StatusUnauthorized).says(t, "is wrong").says(t, `value="ann@example.com"`)
+	in.Set("password", "purple tractor sings oddly")
+	page = post("/sign-in", in).is(t, http.StatusUnauthorized).says(t, "has a second factor").body
+	if strings.Contains(page, "tractor") {
+		t.Error("the page holds the password")
+	}
+	in.Set("code", code) // it was used
+	post("/sign-in", in).is(t, http.StatusUnauthorized).says(t, "is wrong")
+	code, err = totp.GenerateCode(key[1], time.Now().Add(30*time.Second))
+	must(t, err)
+	in.Set("code", code)
+	post("/sign-in", in).is(t, http.StatusSeeOther)
+	f.do(t, "GET", "/account").is(t, http.StatusOK).says(t, "Ann &lt;b&gt;")
 }

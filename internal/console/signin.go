@@ -1,6 +1,7 @@
 package console
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/keepmq/keepmq/internal/errs"
@@ -17,7 +18,10 @@ func (s *server) signInHelp(w http.ResponseWriter, r *http.Request) error {
 // A signInPage asks for the button, or says why the link does not work.
 type signInPage struct {
 	Ask    bool
-	Failed string
+	Failed string // why the link does not work
+	Wrong  string // why the password does not
+	Email  string // as it was typed
+	Code   bool   // the password is right, and a code is needed
 }
 
 // signInAsk shows a button and uses nothing up: programs that look at links
@@ -42,6 +46,32 @@ func (s *server) signIn(w http.ResponseWriter, r *http.Request) error {
 		}
 		s.render(w, r, status, "signin.html", signInPage{Failed: message})
 		return nil
+	}
+	setCookie(w, token)
+	http.Redirect(w, r, "/", http.StatusSeeOther)
+	return nil
+}
+
+// logIn signs in with a password and, if there is one, a second factor. The
+// password is typed again with the code: it is kept nowhere meanwhile.
+func (s *server) logIn(w http.ResponseWriter, r *http.Request) error {
+	l := registry.Login{Email: r.PostFormValue("email"), Password: secret.New(r.PostFormValue("password")),
+		Code: secret.New(r.PostFormValue("code")), Purpose: registry.ForConsole}
+	token, _, err := s.registry.LogIn(r.Context(), l, address(r), r.UserAgent())
+	switch code := errs.CodeOf(err); {
+	case err == nil:
+	case errors.Is(err, registry.ErrSecondFactor):
+		s.render(w, r, http.StatusUnauthorized, "signin.html", signInPage{Email: l.Email, Code: true, Wrong: "This account has a second factor. Type the password again, and its code"})
+		return nil
+	case code == errs.Unauthenticated, code == errs.Invalid, code == errs.Exhausted, code == errs.Denied:
+		status := http.StatusUnauthorized
+		if code == errs.Exhausted {
+			status = http.StatusTooManyRequests
+		}
+		s.render(w, r, status, "signin.html", signInPage{Email: l.Email, Code: l.Code.Reveal() != "", Wrong: errs.Message(err)})
+		return nil
+	default:
+		return err
 	}
 	setCookie(w, token)
 	http.Redirect(w, r, "/", http.StatusSeeOther)

@@ -112,9 +112,20 @@ type answer struct {
 	body   string
 }
 
+// post sends a form.
+func (f *fixture) post(t testing.TB, path string, values url.Values, header ...string) answer {
+	t.Helper()
+	return f.send(t, "POST", path, strings.NewReader(values.Encode()), header...)
+}
+
 func (f *fixture) do(t testing.TB, method, path string, header ...string) answer {
 	t.Helper()
-	req, err := http.NewRequest(method, f.url+path, nil)
+	return f.send(t, method, path, nil, header...)
+}
+
+func (f *fixture) send(t testing.TB, method, path string, body io.Reader, header ...string) answer {
+	t.Helper()
+	req, err := http.NewRequest(method, f.url+path, body)
 	must(t, err)
 	if method == "POST" {
 		req.Header.Set("Sec-Fetch-Site", "same-origin")

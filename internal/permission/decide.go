@@ -47,6 +47,7 @@ type Holder struct {
 	System        bool // a part of KeepMQ itself
 	Administrator bool // administers the installation
 	Member        bool // belongs to the organisation: a member of it, or an API key
+	Unverified    bool // has not proved a second factor where the organisation asks for one
 	Rights        Rights
 }
 
@@ -72,7 +73,7 @@ func Decide(h Holder, p Permission) Answer {
 	case p >= count:
 		return Hidden
 	case h.System,
-		h.Member && h.Rights.Set.Has(p),
+		h.Member && !h.Unverified && h.Rights.Set.Has(p),
 		h.Administrator && oversight.Has(p):
 		return Allowed
 	case h.Member, h.Administrator:

@@ -13,6 +13,7 @@ type Actor struct {
 	Address   string
 	RequestID string
 	Session   string // the id of a person's session; empty for others
+	Verified  bool   // the session was proved with a second factor
 }
 
 // mayAdminister checks that a may do what concerns the whole installation.

@@ -173,9 +173,15 @@ func (r *Registry) Enter(ctx context.Context, code secret.String, name, purpose,
 		if _, err := tx.ExecContext(ctx, q, id, name, micros(r.now())); err != nil {
 			return effect{}, fmt.Errorf("insert person: %w", err)
 		}
-		_, e, err := r.join(ctx, tx, id, code)
+		m, e, err := r.join(ctx, tx, id, code)
 		if err != nil {
 			return e, err
+		}
+		// The code went to this address. Who has it already joins by signing in.
+		_, err = tx.ExecContext(ctx, `UPDATE person SET email = $2 WHERE id = $1
+			AND NOT EXISTS (SELECT 1 FROM person WHERE email = $2)`, id, m.email)
+		if err != nil {
+			return e, fmt.Errorf("set e-mail address: %w", err)
 		}
 		e.detail["name"] = name
 		a.Session, err = r.insertSession(ctx, tx, id, purpose, token, address, userAgent)
@@ -208,7 +214,7 @@ func (r *Registry) join(ctx context.Context, tx *store.Tx, person string, code s
 		}
 		return Member{}, effect{}, err
 	}
-	m := Member{Org: i.Org, Person: person, Role: i.Role, Limited: i.Limited, Groups: i.Groups, Created: r.now()}
+	m := Member{email: strings.ToLower(i.Email), Org: i.Org, Person: person, Role: i.Role, Limited: i.Limited, Groups: i.Groups, Created: r.now()}
 	e := effect{org: i.Org, action: "member.join", target: person, detail: m.detail()}
 	e.detail["invitation"] = i.ID
 	e.affected = []auth.Principal{m.principal()}

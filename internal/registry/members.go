@@ -23,6 +23,8 @@ type Member struct {
 	Disabled bool
 	Expires  time.Time // zero: never
 	Created  time.Time
+
+	email string // to which the invitation went
 }
 
 // principal returns who the member is when it connects to the organisation.

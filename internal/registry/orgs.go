@@ -28,13 +28,15 @@ type Org struct {
 	Disabled bool       // nobody of it may connect
 	Home     HomeOptions
 	Created  time.Time
+
+	SecondFactor bool // its members need one
 }
 
-const orgColumns = `id, name, profile, disabled, created_at, home_anonymous, home_prefix, home_v0`
+const orgColumns = `id, name, profile, disabled, created_at, home_anonymous, home_prefix, home_v0, second_factor`
 
 func (o *Org) scan(row scanner) error {
 	var created int64
-	err := row.Scan(&o.ID, &o.Name, &o.Profile, &o.Disabled, &created, &o.Home.Anonymous, &o.Home.Prefix, &o.Home.V0)
+	err := row.Scan(&o.ID, &o.Name, &o.Profile, &o.Disabled, &created, &o.Home.Anonymous, &o.Home.Prefix, &o.Home.V0, &o.SecondFactor)
 	o.Created = fromMicros(created)
 	return err
 }

@@ -26,20 +26,21 @@ const (
 	ForCLI     = "cli"
 )
 
-// A Person administers the installation.
+// A Person signs in to the console and the API.
 type Person struct {
 	ID       string
 	Name     string
+	Email    string // with which they sign in; may be empty
 	Admin    bool
 	Disabled bool
 	Created  time.Time
 }
 
-const personColumns = `id, name, admin, disabled, created_at`
+const personColumns = `id, name, email, admin, disabled, created_at`
 
 func (p *Person) scan(row scanner) error {
 	var created int64
-	err := row.Scan(&p.ID, &p.Name, &p.Admin, &p.Disabled, &created)
+	err := row.Scan(&p.ID, &p.Name, &p.Email, &p.Admin, &p.Disabled, &created)
 	p.Created = fromMicros(created)
 	return err
 }
@@ -179,7 +180,7 @@ var errBadCode = errs.E(errs.Unauthenticated, "the code is wrong, was used or is
 // refuseSignIn puts a refused sign-in on the audit record. A flood of guesses
 // must not fill it: what is over the budget is counted in the next record.
 func (r *Registry) refuseSignIn(ctx context.Context, address string, refusal error) error {
-	if !errors.Is(refusal, errBadCode) && !errors.Is(refusal, errBadInvitation) {
+	if !errors.Is(refusal, errBadCode) && !errors.Is(refusal, errBadInvitation) && !errors.Is(refusal, errBadLogin) {
 		return refusal
 	}
 	ok, unrecorded := r.refused.take(r.now())

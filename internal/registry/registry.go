@@ -43,6 +43,9 @@ type Config struct {
 	// Country returns the country of an address (ISO 3166-1 alpha-2), or "" if it is
 	// in none that is known. nil: there is no database of countries.
 	Country func(netip.Addr) (string, error)
+	// Notify sends a person a message, if they have an address. It does not wait. nil:
+	// nobody is told.
+	Notify func(ctx context.Context, p Person, subject, text string)
 }
 
 // A Registry is the registry of one store. Its methods may be called from any
@@ -61,6 +64,8 @@ type Registry struct {
 	rules   ruleCache
 	locks   orgCache[lockSet]
 	gates   orgCache[gate]
+	tries   *throttle // of passwords and codes
+	notify  func(ctx context.Context, p Person, subject, text string)
 	country func(netip.Addr) (string, error) // nil: there is no database of countries
 	// Refusals is why clients were not let in.
 	Refusals *refusal.Log
@@ -78,7 +83,7 @@ func New(c Config) *Registry {
 	if c.Refusals == nil {
 		c.Refusals = refusal.NewLog(c.Now)
 	}
-	r := &Registry{Refusals: c.Refusals, country: c.Country, db: c.DB, ring: c.Ring, issuer: c.Issuer, log: c.Log, clock: c.Now}
+	r := &Registry{Refusals: c.Refusals, country: c.Country, notify: c.Notify, tries: newThrottle(), db: c.DB, ring: c.Ring, issuer: c.Issuer, log: c.Log, clock: c.Now}
 	c.Refusals.Watch(r.noted)
 	return r
 }
@@ -200,6 +205,14 @@ func one[T any, P thing[T]](row scanner, missing error) (T, error) {
 		return t, missing
 	}
 	return t, wrap("read row", err)
+}
+
+// noRow turns "there is no row" into missing.
+func noRow(err, missing error) error {
+	if errors.Is(err, sql.ErrNoRows) {
+		return missing
+	}
+	return wrap("read row", err)
 }
 
 // list reads all things that query finds.

@@ -35,6 +35,9 @@ func (r *Registry) mayAs(ctx context.Context, a Actor, org auth.OrgID, p permiss
 	case permission.Allowed:
 		return ctx, h, r.unlockedActor(ctx, a, org)
 	case permission.Denied:
+		if h.Unverified {
+			return ctx, h, errUnverified
+		}
 		return ctx, h, errs.E(errs.Denied, "this takes the permission %q in organisation %q", p, string(org))
 	}
 	r.NoteRefusal(NotedRefusal{Org: a.Principal.Org, Class: RefusedOrg, Who: a.Principal.String(), Address: a.Address})
@@ -116,6 +119,7 @@ func (r *Registry) holder(ctx context.Context, a Actor, org auth.OrgID) (permiss
 		var m membership
 		m, err = r.membership(ctx, tx, org, a.Principal.ID)
 		h.Member, h.Rights = m.holds, m.rights
+		h.Unverified = m.factor && !a.Verified
 		return err
 	})
 	return h, err
@@ -126,6 +130,7 @@ type membership struct {
 	holds  bool
 	rights permission.Rights
 	until  time.Time // zero: for good
+	factor bool      // the organisation asks for a second factor
 }
 
 // membership returns what a person holds in org now.
@@ -144,8 +149,11 @@ func (r *Registry) membership(ctx context.Context, tx *store.Tx, org auth.OrgID,
 		return membership{}, err
 	}
 	held := membership{holds: true, rights: permission.Rights{Limited: m.Limited, Groups: m.Groups}, until: m.Expires}
-	held.rights.Set, err = roleSet(ctx, tx, org, m.Role)
-	return held, err
+	if held.rights.Set, err = roleSet(ctx, tx, org, m.Role); err != nil {
+		return membership{}, err
+	}
+	err = tx.QueryRowContext(ctx, `SELECT second_factor FROM org WHERE id = $1`, org).Scan(&held.factor)
+	return held, wrap("read organisation", err)
 }
 
 // roleSet returns what a role of org allows. One that there is not, or not any

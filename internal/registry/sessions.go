@@ -21,14 +21,20 @@ type Session struct {
 	Expires   time.Time
 	Address   string // where it was signed in from
 	UserAgent string
+	Verified  bool      // with a second factor
+	Used      time.Time // last; within a minute
+	UsedFrom  string    // then
 }
 
-const sessionColumns = `id, person, purpose, created_at, expires_at, address, user_agent`
+const sessionColumns = `id, person, purpose, created_at, expires_at, address, user_agent, verified, used_at, used_from`
 
 func (s *Session) scan(row scanner) error {
-	var created, expires int64
-	err := row.Scan(&s.ID, &s.Person, &s.Purpose, &created, &expires, &s.Address, &s.UserAgent)
+	var created, expires, used int64
+	err := row.Scan(&s.ID, &s.Person, &s.Purpose, &created, &expires, &s.Address, &s.UserAgent, &s.Verified, &used, &s.UsedFrom)
 	s.Created, s.Expires = fromMicros(created), fromMicros(expires)
+	if s.Used = s.Created; used != 0 {
+		s.Used = fromMicros(used)
+	}
 	return err
 }
 
@@ -88,14 +94,33 @@ func (r *Registry) Session(ctx context.Context, token secret.String, address str
 		}
 		return Actor{}, err
 	}
-	a := Actor{Principal: auth.Principal{Kind: auth.Person, ID: p.ID}, Admin: p.Admin, Address: address, Session: s.ID}
+	a := Actor{Principal: auth.Principal{Kind: auth.Person, ID: p.ID}, Admin: p.Admin, Address: address, Session: s.ID, Verified: s.Verified}
 	if err := r.unlockedActor(ctx, a, ""); err != nil {
 		if errs.CodeOf(err) == errs.Denied {
 			r.NoteRefusal(NotedRefusal{Class: RefusedRule, Who: a.Principal.String(), Address: address})
 		}
 		return Actor{}, err
 	}
+	r.noteUse(ctx, s, address)
 	return a, nil
+}
+
+// useEvery is how exactly the last use of a session is known.
+const useEvery = time.Minute
+
+// noteUse notes that a session is used. If it cannot be noted, the request goes on:
+// nothing depends on it.
+func (r *Registry) noteUse(ctx context.Context, s Session, address string) {
+	if r.now().Sub(s.Used) < useEvery && (s.UsedFrom == address || s.UsedFrom == "" && s.Address == address) {
+		return
+	}
+	err := r.db.Update(ctx, func(tx *store.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE person_session SET used_at = $2, used_from = $3 WHERE id = $1`, s.ID, micros(r.now()), clip(address))
+		return err
+	})
+	if err != nil {
+		r.log.WarnContext(ctx, "the use of a session is not noted", "err", err)
+	}
 }
 
 // readSession returns the session of token and its person, if both are good.
@@ -150,6 +175,25 @@ func (r *Registry) RevokeSession(ctx context.Context, a Actor, id string) error 
 		err := r.endSession(ctx, tx, a.Principal.ID, id, &e)
 		return e, err
 	})
+}
+
+// EndOtherSessions ends all of a's sessions but the one a works with, and the
+// connections made with them.
+func (r *Registry) EndOtherSessions(ctx context.Context, a Actor) error {
+	if a.Principal.Kind != auth.Person {
+		return errs.E(errs.Denied, "only a person has sessions")
+	}
+	return r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+		e := effect{action: "session.revoke_others", target: a.Principal.ID}
+		return e, r.endOthers(ctx, tx, a, &e)
+	})
+}
+
+func (r *Registry) endOthers(ctx context.Context, tx *store.Tx, a Actor, e *effect) error {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM person_session WHERE person = $1 AND id <> $2`, a.Principal.ID, a.Session); err != nil {
+		return fmt.Errorf("delete sessions: %w", err)
+	}
+	return affectPerson(ctx, tx, a.Principal.ID, e)
 }
 
 func (r *Registry) endSession(ctx context.Context, tx *store.Tx, person, id string, e *effect) error {

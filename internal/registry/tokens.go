@@ -18,11 +18,11 @@ const (
 func random(alphabet string, n int) string {
 	out := make([]byte, 0, n)
 	var buf [64]byte
-	fair := byte(256 / len(alphabet) * len(alphabet)) // bytes from here on would favour the first letters
+	fair := 256 / len(alphabet) * len(alphabet) // bytes from here on would favour the first letters
 	for len(out) < n {
 		_, _ = rand.Read(buf[:]) // it never fails; the program ends if the system has no randomness
 		for _, b := range buf {
-			if b < fair && len(out) < n {
+			if int(b) < fair && len(out) < n {
 				out = append(out, alphabet[int(b)%len(alphabet)])
 			}
 		}

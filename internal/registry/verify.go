@@ -277,6 +277,9 @@ func (r *Registry) personGrant(ctx context.Context, ref auth.Ref,
 		if !held.holds {
 			return errNotMember
 		}
+		if held.factor && !s.Verified {
+			return errUnverified
+		}
 		a = &account{principal: auth.Principal{Org: org, Kind: auth.Person, ID: p.ID}, profile: o.Profile, disabled: o.Disabled, home: o.Home,
 			rights: held.rights, until: held.until}
 		expires, session = s.Expires, s.ID
