@@ -7,6 +7,11 @@
 // changed, removed, inserted or put in another order, also by somebody who can
 // write to the database.
 //
+// An export of one organisation's records proves itself without anybody else's,
+// and shows what is missing. The texts of old records may be removed; their
+// hashes stay, and what was removed is itself on the record, so that nothing else
+// can be.
+//
 // It does not decide who may read the record, and it holds no secrets. What was
 // appended after the newest checkpoint that somebody else keeps is protected
 // against mistakes and damage only, not against who can write to the database.
