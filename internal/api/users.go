@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keepmq/keepmq/internal/registry"
+	"github.com/keepmq/keepmq/internal/secret"
 )
 
 // User is an MQTT user as the API shows it.
@@ -17,6 +18,7 @@ type User struct {
 	Role     string    `json:"role,omitempty" enum:"actor,provider,bridge" doc:"In a home: an actor watches and gives orders, a provider has devices, a bridge does both."`
 	Rules    []Rule    `json:"rules" doc:"The last rule that matches a topic decides, and before them those of the organisation; where none matches, the answer is no."`
 	Clients  []string  `json:"clients,omitempty" doc:"The client identifiers that %c may stand for. Not in lists."`
+	Imported bool      `json:"imported,omitempty" doc:"It has not connected yet since its password was imported."`
 }
 
 // Rule allows or denies a user something on the topics that a filter matches.
@@ -35,7 +37,7 @@ func registryRules(rules []Rule) []registry.Rule {
 }
 
 func user(u registry.User) User {
-	return User{Name: u.Name, Username: string(u.Org) + "/" + u.Name, Disabled: u.Disabled, Created: utc(u.Created), Role: u.Role, Rules: rules(u.Rules), Clients: u.Clients}
+	return User{Name: u.Name, Username: string(u.Org) + "/" + u.Name, Disabled: u.Disabled, Created: utc(u.Created), Role: u.Role, Rules: rules(u.Rules), Clients: u.Clients, Imported: u.Imported}
 }
 
 func rules(of []registry.Rule) []Rule {
@@ -72,7 +74,7 @@ func (s *server) updateRules(ctx context.Context, actor registry.Actor, in *stru
 // UserWithPassword is a plain MQTT user together with its new password.
 type UserWithPassword struct {
 	User
-	Password string `json:"password" doc:"Shown this once; the server keeps a hash only."`
+	Password string `json:"password,omitempty" doc:"Shown this once; the server keeps a hash only. Absent where the password was imported."`
 }
 
 // Password is a new password.
@@ -104,13 +106,23 @@ type NewUser struct {
 	Clients []string `json:"clients,omitempty" maxItems:"100" doc:"The client identifiers that %c may stand for in rules; its name if absent. Each belongs to one user."`
 
 	Role string `json:"role,omitempty" enum:"actor,provider,bridge" doc:"In a home it must be there, and takes the place of rules."`
+
+	PasswordHash string `json:"password_hash,omitempty" maxLength:"512" doc:"A hash of the password that the user has elsewhere and keeps: bcrypt, PBKDF2 with SHA-512 (as of mosquitto_passwd) or argon2id. Replaced by one of ours at its first connect. Absent: a new password is made."`
 }
 
 func (s *server) createUser(ctx context.Context, actor registry.Actor, in *struct {
 	InOrg
 	Body NewUser
 }) (*created[UserWithPassword], error) {
-	u, password, err := s.registry.CreateUser(ctx, actor, registry.User{Org: in.org(), Name: in.Body.Name, Rules: registryRules(in.Body.Rules), Clients: in.Body.Clients, Role: in.Body.Role})
+	fresh := registry.User{Org: in.org(), Name: in.Body.Name, Rules: registryRules(in.Body.Rules), Clients: in.Body.Clients, Role: in.Body.Role}
+	var u registry.User
+	var password secret.String
+	var err error
+	if in.Body.PasswordHash != "" {
+		u, err = s.registry.ImportUser(ctx, actor, fresh, secret.New(in.Body.PasswordHash))
+	} else {
+		u, password, err = s.registry.CreateUser(ctx, actor, fresh)
+	}
 	if err != nil {
 		return nil, err
 	}

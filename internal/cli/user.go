@@ -22,12 +22,21 @@ type mqttUser struct {
 	Role     string    `json:"role"`
 	Rules    []rule    `json:"rules"`
 	Clients  []string  `json:"clients"`
+	Imported bool      `json:"imported"`
 }
 
 func (e *env) printUser(x mqttUser) error {
 	return e.facts("User", x.Name, "User name", x.Username, "State", state(x.Disabled), "Created", day(x.Created),
 		"Role", x.Role, "Rules", strings.Join(ruleLines(x.Rules), "; "),
-		"Client ids", strings.Join(x.Clients, " "), "Password", x.Password)
+		"Client ids", strings.Join(x.Clients, " "), "Password", x.password())
+}
+
+// password says which password the user has, as far as it is to be told.
+func (x mqttUser) password() string {
+	if x.Imported {
+		return "imported, not used yet"
+	}
+	return x.Password
 }
 
 func userShow(e *env) *cobra.Command {

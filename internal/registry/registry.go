@@ -67,6 +67,9 @@ type Registry struct {
 	tries   *throttle // of passwords and codes
 	notify  func(ctx context.Context, p Person, subject, text string)
 	country func(netip.Addr) (string, error) // nil: there is no database of countries
+
+	importing chan struct{} // holds one of those who check an imported hash
+
 	// Refusals is why clients were not let in.
 	Refusals *refusal.Log
 
@@ -84,6 +87,7 @@ func New(c Config) *Registry {
 		c.Refusals = refusal.NewLog(c.Now)
 	}
 	r := &Registry{Refusals: c.Refusals, country: c.Country, notify: c.Notify, tries: newThrottle(), db: c.DB, ring: c.Ring, issuer: c.Issuer, log: c.Log, clock: c.Now}
+	r.importing = make(chan struct{}, 1)
 	c.Refusals.Watch(r.noted)
 	return r
 }

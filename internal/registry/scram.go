@@ -29,12 +29,13 @@ const (
 )
 
 // errNoSCRAM is why a good token does not help.
-var errNoSCRAM = errors.New("its token was made before SCRAM was there, and has to be replaced first")
+var errNoSCRAM = errors.New("its token was made before SCRAM was there, and has to be replaced first; or its password was imported, and has to be used once without SCRAM")
 
 // A fresh token has not been stored yet.
 type fresh struct {
-	token secret.String
-	scram []byte // sealed
+	token    secret.String
+	scram    []byte // sealed; nil: SCRAM does not work yet
+	imported []byte // a hash of a password, sealed, that is good in place of the token; nil: none
 }
 
 // newFresh makes a token for owner. It takes a millisecond or more: do it before

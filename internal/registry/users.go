@@ -27,6 +27,9 @@ type User struct {
 	// Clients are the client identifiers that %c may stand for, of which each
 	// belongs to one user at most; nil at creation: the user's name, but in a home.
 	Clients []string
+	// Imported says that the user has not connected yet since its password was
+	// imported.
+	Imported bool
 }
 
 // A Rule allows or denies a user something on the topics that Filter matches.
@@ -96,12 +99,12 @@ func (u User) Principal() auth.Principal {
 	return auth.Principal{Org: u.Org, Kind: auth.User, ID: u.Name}
 }
 
-const userColumns = `org, name, disabled, role, rules, created_at`
+const userColumns = `org, name, disabled, role, rules, created_at, imported IS NOT NULL`
 
 func (u *User) scan(row scanner) error {
 	var created int64
 	var rules string
-	if err := row.Scan(&u.Org, &u.Name, &u.Disabled, &u.Role, &rules, &created); err != nil {
+	if err := row.Scan(&u.Org, &u.Name, &u.Disabled, &u.Role, &rules, &created, &u.Imported); err != nil {
 		return err
 	}
 	u.Created = fromMicros(created)
@@ -119,6 +122,11 @@ func noUser(name string) error { return errs.E(errs.NotFound, "user %q not found
 // again. Without rules of its own, those of the organisation hold for it or, if
 // there are none, it may do everything.
 func (r *Registry) CreateUser(ctx context.Context, a Actor, u User) (User, secret.String, error) {
+	return r.createUser(ctx, a, u, func() (fresh, error) { return r.newFresh(u.Principal()) })
+}
+
+// createUser creates a user with the token or the hash that makes returns.
+func (r *Registry) createUser(ctx context.Context, a Actor, u User, makes func() (fresh, error)) (User, secret.String, error) {
 	ctx, err := r.may(ctx, a, u.Org, permission.UserWrite)
 	if err != nil {
 		return User{}, secret.String{}, err
@@ -132,16 +140,17 @@ func (r *Registry) CreateUser(ctx context.Context, a Actor, u User) (User, secre
 		return User{}, secret.String{}, err
 	}
 	u.Disabled, u.Created = false, r.now()
-	f, err := r.newFresh(u.Principal())
+	f, err := makes()
 	if err != nil {
-		return User{}, secret.String{}, err
+		return User{}, secret.String{}, fault(err)
 	}
+	u.Imported = f.imported != nil
 	var made User
 	err = r.change(ctx, a, func(tx *store.Tx) (effect, error) {
 		made = u
 		err := r.insertUser(ctx, tx, &made, f)
 		return effect{org: u.Org, action: "user.create", target: u.Name, affected: []auth.Principal{u.Principal()},
-			detail: map[string]any{"rules": describe(made.Rules), "clients": strings.Join(made.Clients, " "), "role": made.Role}}, err
+			detail: map[string]any{"rules": describe(made.Rules), "clients": strings.Join(made.Clients, " "), "role": made.Role, "imported": made.Imported}}, err
 	})
 	if err != nil {
 		return User{}, secret.String{}, err
@@ -170,9 +179,9 @@ func (r *Registry) insertUser(ctx context.Context, tx *store.Tx, u *User, f fres
 	if err != nil {
 		return err
 	}
-	const q = `INSERT INTO mqtt_user (org, name, uid, token_hash, token_version, rules, created_at, scram, role)
-		VALUES ($1, $2, $3, $4, 1, $5, $6, $7, $8)`
-	_, err = tx.ExecContext(ctx, q, u.Org, u.Name, uid, hashToken(r.ring, u.Principal(), f.token), string(rules), micros(u.Created), f.scram, u.Role)
+	const q = `INSERT INTO mqtt_user (org, name, uid, token_hash, token_version, rules, created_at, scram, role, imported)
+		VALUES ($1, $2, $3, $4, 1, $5, $6, $7, $8, $9)`
+	_, err = tx.ExecContext(ctx, q, u.Org, u.Name, uid, hashToken(r.ring, u.Principal(), f.token), string(rules), micros(u.Created), orNull(f.scram), u.Role, orNull(f.imported))
 	if store.IsUnique(err) {
 		return errs.E(errs.Conflict, "user %q exists", u.Name)
 	}
@@ -292,7 +301,7 @@ func (r *Registry) RotateUserPassword(ctx context.Context, a Actor, org auth.Org
 	if err != nil {
 		return secret.String{}, err
 	}
-	const q = `UPDATE mqtt_user SET token_hash = $3, scram = $4, token_version = token_version + 1 WHERE org = $1 AND name = $2`
+	const q = `UPDATE mqtt_user SET token_hash = $3, scram = $4, imported = NULL, token_version = token_version + 1 WHERE org = $1 AND name = $2`
 	if err := r.changeUser(ctx, a, org, name, "user.rotate", q, hashToken(r.ring, owner, f.token), f.scram); err != nil {
 		return secret.String{}, err
 	}

@@ -130,6 +130,14 @@ func (r *Registry) verify(ctx context.Context, cl claim) (*auth.Grant, error) {
 	case auth.Anonymous:
 		return r.anonymous(ctx, auth.Ref{Principal: cl.principal, Client: cl.client, Address: cl.address})
 	}
+	if cl.principal.Kind == auth.User {
+		return r.verifyUser(ctx, cl)
+	}
+	return r.verifyToken(ctx, cl)
+}
+
+// verifyToken lets in who has the token, the certificate or both.
+func (r *Registry) verifyToken(ctx context.Context, cl claim) (*auth.Grant, error) {
 	return r.admit(ctx, cl, proof{
 		accept:     func(a *account) bool { return checkToken(r.ring, cl.principal, a.hash, cl.token) },
 		credential: (*account).tokenCredential,
