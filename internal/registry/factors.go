@@ -198,18 +198,20 @@ func (r *Registry) mayTryFactor(a Actor) error {
 	if err := onlyPerson(a); err != nil {
 		return err
 	}
-	if d := r.tries.wait("factor of "+a.Principal.ID, triesEvery, triesBurst, r.now()); d > 0 {
-		return errs.E(errs.Exhausted, "too many attempts; try again in %v", d.Round(time.Second))
+	if d := r.tries.take(r.now(), factorTry(a)); d > 0 {
+		return tooMany(d)
 	}
 	return nil
 }
 
 func (r *Registry) triedFactor(a Actor, err error) error {
-	if errs.CodeOf(err) == errs.Denied && err != nil {
-		r.tries.count("factor of "+a.Principal.ID, triesEvery, triesBurst, r.now())
+	if err == nil || errs.CodeOf(err) != errs.Denied {
+		r.tries.back(r.now(), factorTry(a))
 	}
 	return err
 }
+
+func factorTry(a Actor) try { return try{"factor of " + a.Principal.ID, triesEvery, triesBurst} }
 
 // verifySession notes it, and has the person's connections asked for again.
 func (r *Registry) verifySession(ctx context.Context, tx *store.Tx, a Actor, e *effect) error {

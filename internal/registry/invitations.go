@@ -184,6 +184,9 @@ func (r *Registry) Enter(ctx context.Context, code secret.String, name, purpose,
 			return e, fmt.Errorf("set e-mail address: %w", err)
 		}
 		e.detail["name"] = name
+		if _, err := r.noteDevice(ctx, tx, a, userAgent); err != nil {
+			return e, err
+		}
 		a.Session, err = r.insertSession(ctx, tx, id, purpose, token, address, userAgent)
 		return e, err
 	})

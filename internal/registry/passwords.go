@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keepmq/keepmq/internal/audit"
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/password"
@@ -73,7 +74,6 @@ type knownLogin struct {
 	person   Person
 	password string
 	known    bool // they signed in from this network before
-	browser  bool // with this program
 	factors  bool // they have a second factor
 }
 
@@ -85,28 +85,30 @@ func (r *Registry) LogIn(ctx context.Context, l Login, address, userAgent string
 	if err != nil {
 		return secret.String{}, Actor{}, err
 	}
-	k, err := r.readLogin(ctx, email, address, userAgent)
+	k, err := r.readLogin(ctx, email, address)
 	if err != nil {
 		return secret.String{}, Actor{}, err
 	}
 	tries := r.triesOf(email, address, k.known)
-	for _, t := range tries {
-		if d := r.tries.wait(t.key, t.every, t.burst, r.now()); d > 0 {
-			return secret.String{}, Actor{}, errs.E(errs.Exhausted, "too many attempts; try again in %v", d.Round(time.Second))
-		}
+	if d := r.tries.take(r.now(), tries...); d > 0 {
+		return secret.String{}, Actor{}, tooMany(d)
 	}
-	failed := func(err error) (secret.String, Actor, error) {
-		for _, t := range tries {
-			r.tries.count(t.key, t.every, t.burst, r.now())
-		}
+	token, a, err := r.logIn(ctx, k, l, address, userAgent)
+	if errors.Is(err, errBadLogin) {
 		return secret.String{}, Actor{}, r.refuseSignIn(ctx, address, err)
 	}
+	r.tries.back(r.now(), tries...)
+	return token, a, err
+}
+
+// logIn checks what LogIn was given, and that only.
+func (r *Registry) logIn(ctx context.Context, k knownLogin, l Login, address, userAgent string) (secret.String, Actor, error) {
 	ok, outdated, err := password.Verify(ctx, k.password, l.Password)
 	switch {
 	case err != nil && k.password != "":
 		return secret.String{}, Actor{}, errs.Wrap(errs.Unavailable, err, "the password cannot be checked now; try again")
 	case err != nil || !ok || k.person.Disabled:
-		return failed(errBadLogin)
+		return secret.String{}, Actor{}, errBadLogin
 	case k.factors && l.Code.Reveal() == "":
 		return secret.String{}, Actor{}, ErrSecondFactor
 	}
@@ -116,30 +118,20 @@ func (r *Registry) LogIn(ctx context.Context, l Login, address, userAgent string
 			return secret.String{}, Actor{}, fault(err)
 		}
 	}
-	token, a, err := r.openSession(ctx, k, l, fresh, address, userAgent)
-	if errors.Is(err, errBadLogin) {
-		return failed(err)
-	}
-	return token, a, err
-}
-
-type tries struct {
-	key   string
-	every time.Duration
-	burst int
+	return r.openSession(ctx, k, l, fresh, address, userAgent)
 }
 
 // triesOf returns what an attempt counts for.
-func (r *Registry) triesOf(email, address string, known bool) []tries {
+func (r *Registry) triesOf(email, address string, known bool) []try {
 	from := network(address)
-	all := []tries{{"from " + from, sourceEvery, sourceBurst}, {email + " from " + from, knownEvery, knownBurst}}
+	all := []try{{"from " + from, sourceEvery, sourceBurst}, {email + " from " + from, knownEvery, knownBurst}}
 	if !known {
-		all = append(all, tries{"to " + email, triesEvery, triesBurst})
+		all = append(all, try{"to " + email, triesEvery, triesBurst})
 	}
 	return all
 }
 
-func (r *Registry) readLogin(ctx context.Context, email, address, userAgent string) (k knownLogin, err error) {
+func (r *Registry) readLogin(ctx context.Context, email, address string) (k knownLogin, err error) {
 	err = r.view(ctx, func(tx *store.Tx) error {
 		const q = `SELECT ` + personColumns + ` FROM person WHERE email = $1 AND email <> ''`
 		p, err := one[Person](tx.QueryRowContext(ctx, q, email), errBadLogin)
@@ -154,9 +146,6 @@ func (r *Registry) readLogin(ctx context.Context, email, address, userAgent stri
 			return fmt.Errorf("read password: %w", err)
 		}
 		if k.known, err = isKnown(ctx, tx, p.ID, r.knownHash("network", network(address))); err != nil {
-			return err
-		}
-		if k.browser, err = isKnown(ctx, tx, p.ID, r.knownHash("program", userAgent)); err != nil {
 			return err
 		}
 		k.factors, err = hasFactor(ctx, tx, p.ID)
@@ -175,12 +164,52 @@ func isKnown(ctx context.Context, tx *store.Tx, person string, hash []byte) (boo
 	return n > 0, wrap("look for known address", err)
 }
 
+// noteDevice remembers from where, and with what, a signs in. What is new is on
+// record; the first sign-in of all is no news.
+func (r *Registry) noteDevice(ctx context.Context, tx *store.Tx, a Actor, userAgent string) (isNew bool, err error) {
+	var before, same int
+	const q = `SELECT COUNT(*) FROM person_known WHERE person = $1`
+	if err := tx.QueryRowContext(ctx, q, a.Principal.ID).Scan(&before); err != nil {
+		return false, fmt.Errorf("count known addresses: %w", err)
+	}
+	for _, h := range r.knownHashes(a.Address, userAgent) {
+		known, err := isKnown(ctx, tx, a.Principal.ID, h)
+		if err != nil {
+			return false, err
+		}
+		if known {
+			same++
+		}
+	}
+	if err := r.noteKnown(ctx, tx, a.Principal.ID, a.Address, userAgent); err != nil {
+		return false, err
+	}
+	if before == 0 || same == 2 {
+		return false, nil
+	}
+	e := effect{action: "signin.new_device", target: a.Principal.ID, detail: map[string]any{"program": clip(userAgent)}}
+	return true, wrap("append audit record", audit.Append(ctx, tx, e.event(a)))
+}
+
+// tellNewDevice tells p of a sign-in that noteDevice found new.
+func (r *Registry) tellNewDevice(ctx context.Context, p Person, address, userAgent string) {
+	r.log.InfoContext(ctx, "sign-in from a new network or program", "client", p.ID, "address", address)
+	if r.notify != nil {
+		r.notify(context.WithoutCancel(ctx), p, "New sign-in to KeepMQ", fmt.Sprintf(
+			"Somebody signed in as you from %s with %s.\nIf it was not you, change your password and end the session.", clip(address), clip(userAgent)))
+	}
+}
+
+func (r *Registry) knownHashes(address, userAgent string) [2][]byte {
+	return [2][]byte{r.knownHash("network", network(address)), r.knownHash("program", userAgent)}
+}
+
 // maxKnown is how many networks and programs of a person are remembered.
 const maxKnown = 100
 
 // noteKnown remembers from where, and with what, a person signed in.
 func (r *Registry) noteKnown(ctx context.Context, tx *store.Tx, person, address, userAgent string) error {
-	for _, h := range [][]byte{r.knownHash("network", network(address)), r.knownHash("program", userAgent)} {
+	for _, h := range r.knownHashes(address, userAgent) {
 		const q = `INSERT INTO person_known (person, hash, seen_at) VALUES ($1, $2, $3)
 			ON CONFLICT (person, hash) DO UPDATE SET seen_at = excluded.seen_at`
 		if _, err := tx.ExecContext(ctx, q, person, h, micros(r.now())); err != nil {
@@ -198,9 +227,9 @@ func (r *Registry) noteKnown(ctx context.Context, tx *store.Tx, person, address,
 func (r *Registry) openSession(ctx context.Context, k knownLogin, l Login, fresh, address, userAgent string) (secret.String, Actor, error) {
 	token := newToken()
 	a := Actor{Principal: auth.Principal{Kind: auth.Person, ID: k.person.ID}, Admin: k.person.Admin, Address: address}
-	isNew := !k.known || !k.browser
+	isNew := false
 	err := r.change(ctx, a, func(tx *store.Tx) (effect, error) {
-		e := effect{action: "signin", target: k.person.ID, detail: map[string]any{"purpose": l.Purpose, "by": "password", "new_device": isNew}}
+		e := effect{action: "signin", target: k.person.ID, detail: map[string]any{"purpose": l.Purpose, "by": "password"}}
 		var stored string
 		if err := tx.QueryRowContext(ctx, `SELECT password FROM person WHERE id = $1 AND NOT disabled`, k.person.ID).Scan(&stored); err != nil || stored != k.password {
 			if err == nil || errors.Is(err, sql.ErrNoRows) {
@@ -228,7 +257,7 @@ func (r *Registry) openSession(ctx context.Context, k knownLogin, l Login, fresh
 				return e, fmt.Errorf("renew password hash: %w", err)
 			}
 		}
-		if err := r.noteKnown(ctx, tx, k.person.ID, address, userAgent); err != nil {
+		if isNew, err = r.noteDevice(ctx, tx, a, userAgent); err != nil {
 			return e, err
 		}
 		if a.Session, err = r.insertSession(ctx, tx, k.person.ID, l.Purpose, token, address, userAgent); err != nil {
@@ -242,11 +271,7 @@ func (r *Registry) openSession(ctx context.Context, k knownLogin, l Login, fresh
 		return secret.String{}, Actor{}, err
 	}
 	if isNew {
-		r.log.InfoContext(ctx, "sign-in from a new network or program", "client", k.person.ID, "address", address)
-		if r.notify != nil {
-			r.notify(context.WithoutCancel(ctx), k.person, "New sign-in to KeepMQ", fmt.Sprintf(
-				"Somebody signed in as you from %s with %s.\nIf it was not you, change your password and end the session.", clip(address), clip(userAgent)))
-		}
+		r.tellNewDevice(ctx, k.person, address, userAgent)
 	}
 	return token, a, nil
 }
@@ -259,7 +284,11 @@ func (r *Registry) SetPassword(ctx context.Context, a Actor, old, fresh secret.S
 	}
 	var p Person
 	var stored string
+	var orgs []string
 	err := r.view(ctx, func(tx *store.Tx) (err error) {
+		if orgs, err = orgNames(ctx, tx, a.Principal.ID); err != nil {
+			return err
+		}
 		if p, err = readPerson(ctx, tx, a.Principal.ID); err != nil {
 			return err
 		}
@@ -272,20 +301,20 @@ func (r *Registry) SetPassword(ctx context.Context, a Actor, old, fresh secret.S
 		return errs.E(errs.Invalid, "set your e-mail address first: with it and the password you sign in")
 	}
 	if stored != "" {
-		key := "password of " + p.ID
-		if d := r.tries.wait(key, triesEvery, triesBurst, r.now()); d > 0 {
-			return errs.E(errs.Exhausted, "too many attempts; try again in %v", d.Round(time.Second))
+		present := try{"password of " + p.ID, triesEvery, triesBurst}
+		if d := r.tries.take(r.now(), present); d > 0 {
+			return tooMany(d)
 		}
 		ok, _, err := password.Verify(ctx, stored, old)
 		if err != nil {
 			return errs.Wrap(errs.Unavailable, err, "the password cannot be checked now; try again")
 		}
 		if !ok {
-			r.tries.count(key, triesEvery, triesBurst, r.now())
 			return errs.E(errs.Denied, "the present password is wrong")
 		}
+		r.tries.back(r.now(), present)
 	}
-	if err := password.Strong(fresh, p.Name, p.Email); err != nil {
+	if err := password.Strong(fresh, append(orgs, p.Name, p.Email)...); err != nil {
 		return err
 	}
 	hash, err := password.Hash(ctx, fresh)
@@ -301,6 +330,23 @@ func (r *Registry) SetPassword(ctx context.Context, a Actor, old, fresh secret.S
 		}
 		return e, r.endOthers(ctx, tx, a, &e)
 	})
+}
+
+// orgNames returns what the organisations of a person are called.
+func orgNames(ctx context.Context, tx *store.Tx, person string) ([]string, error) {
+	const q = `SELECT o.id, o.name FROM member m JOIN org o ON o.id = m.org WHERE m.person = $1 ORDER BY o.id`
+	rows, err := tx.QueryContext(ctx, q, person)
+	if err != nil {
+		return nil, fmt.Errorf("list organisations: %w", err)
+	}
+	var all []string
+	err = each(rows, func() error {
+		var id, name string
+		err := rows.Scan(&id, &name)
+		all = append(all, id, name)
+		return wrap("read organisation", err)
+	})
+	return all, err
 }
 
 // A PersonChange is what people change of themselves; nil stays as it is.

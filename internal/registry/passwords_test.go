@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -421,25 +422,128 @@ func TestSessionsAreSeen(t *testing.T) {
 func TestThrottle(t *testing.T) {
 	th := newThrottle()
 	now := time.Unix(1000, 0)
+	k, other := try{"k", time.Minute, 3}, try{"other", time.Minute, 9}
 	for range 3 {
-		if d := th.wait("k", time.Minute, 3, now); d != 0 {
+		if d := th.take(now, k, other); d != 0 {
 			t.Fatal(d)
 		}
-		th.count("k", time.Minute, 3, now)
 	}
-	if d := th.wait("k", time.Minute, 3, now); d < 59*time.Second || d > time.Minute {
+	if d := th.take(now, k, other); d < 59*time.Second || d > time.Minute {
 		t.Error(d)
 	}
-	if d := th.wait("k", time.Minute, 3, now.Add(30*time.Second)); d < 29*time.Second || d > 31*time.Second {
+	if d := th.take(now.Add(30*time.Second), k); d < 29*time.Second || d > 31*time.Second {
 		t.Error(d)
 	}
-	if d := th.wait("k", time.Minute, 3, now.Add(61*time.Second)); d != 0 {
+	for range 6 { // nothing was taken of it where there was a wait for k
+		if d := th.take(now, other); d != 0 {
+			t.Error(d)
+		}
+	}
+	if d := th.take(now.Add(61*time.Second), k); d != 0 {
 		t.Error(d)
+	}
+	th.back(now.Add(61*time.Second), k)
+	if d := th.take(now.Add(61*time.Second), k); d != 0 {
+		t.Error("not given back", d)
 	}
 	for i := range 100_000 { // nobody is pushed out
-		th.count(fmt.Sprint(i), time.Minute, 3, now)
+		th.take(now, try{fmt.Sprint(i), time.Minute, 3})
 	}
-	if d := th.wait("k", time.Minute, 3, now); d == 0 {
+	if d := th.take(now.Add(62*time.Second), k); d == 0 {
 		t.Error("forgotten")
 	}
+}
+
+// As many guesses at one time are no more than one after the other.
+func TestGuessesAtOnce(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	a := w.withPassword(t)
+	f, link, err := w.AddFactor(ctx, a, "")
+	check(t, err)
+	_, err = w.ConfirmFactor(ctx, a, f.ID, secret.New(code(t, link, w.now())))
+	check(t, err)
+	for what, tt := range map[string]struct {
+		code  errs.Code
+		limit int
+		guess func(n int) error
+	}{
+		"passwords": {errs.Unauthenticated, knownBurst, func(n int) error {
+			return third(w.logIn(ctx, fmt.Sprint("guess", n), "", "203.0.113.77:1"))
+		}},
+		"codes": {errs.Denied, triesBurst, func(n int) error { return w.VerifySession(ctx, a, secret.New(fmt.Sprintf("%06d", n))) }},
+	} {
+		var answers [40]errs.Code
+		var wg sync.WaitGroup
+		for n := range answers {
+			wg.Go(func() { answers[n] = errs.CodeOf(tt.guess(n)) })
+		}
+		wg.Wait()
+		tried := 0
+		for _, code := range answers {
+			if code == tt.code {
+				tried++
+			} else if code != errs.Exhausted {
+				t.Errorf("%s: answer %d", what, code)
+			}
+		}
+		if tried == 0 || tried > tt.limit+1 { // one more comes free while the test takes its time
+			t.Errorf("%s: %d of %d were tried at one time", what, tried, len(answers))
+		}
+	}
+}
+
+// A sign-in from where, or with what, the person never signed in is a record of its
+// own, also with a code; the first sign-in of all is no news.
+func TestNewDeviceIsOnRecord(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	told := 0
+	w.notify = func(context.Context, Person, string, string) { told++ }
+	news := func() (n int) {
+		for _, action := range w.records(t) {
+			if action == "signin.new_device" {
+				n++
+			}
+		}
+		return n
+	}
+	a := w.withPassword(t)
+	if news() != 0 || told != 0 {
+		t.Errorf("the first sign-in: %d records, told %d times", news(), told)
+	}
+	sign := func(from, with string) {
+		c, err := w.NewSignInCode(ctx, systemActor("x"))
+		check(t, err)
+		check(t, third(w.SignIn(ctx, c, from, with)))
+	}
+	sign(home1, "firefox")
+	check(t, third(w.logIn(ctx, annsPassword, "", home1)))
+	if news() != 2 || told != 2 {
+		t.Errorf("with a code, then with another program: %d records, told %d times", news(), told)
+	}
+	sign(home1, "firefox")
+	check(t, third(w.logIn(ctx, annsPassword, "", home1)))
+	wantCode(t, third(w.logIn(ctx, "wrong", "", "198.51.100.3:1")), errs.Unauthenticated)
+	if news() != 2 || told != 2 {
+		t.Errorf("known, or refused: %d records, told %d times", news(), told)
+	}
+	if a.Session == "" {
+		t.Error("no session")
+	}
+}
+
+// The names of one's organisations are no part of a password.
+func TestPasswordNamesTheOrganisation(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	a := w.withPassword(t)
+	o, err := w.CreateOrg(ctx, w.admin, Org{Name: "Northplant Works", Profile: ProfilePlain})
+	check(t, err)
+	fresh := secret.New("our northplant sings oddly")
+	w.join(t, o.ID, a.Principal.ID, "owner")
+	wantCode(t, w.SetPassword(ctx, a, secret.New(annsPassword), fresh), errs.Invalid)
+	wantCode(t, w.SetPassword(ctx, a, secret.New(annsPassword), secret.New("ours is "+string(o.ID)+" oddly")), errs.Invalid)
+	check(t, w.RemoveMember(ctx, a, o.ID, a.Principal.ID))
+	check(t, w.SetPassword(ctx, a, secret.New(annsPassword), fresh))
 }

@@ -132,14 +132,21 @@ func (r *Registry) insertCode(ctx context.Context, tx *store.Tx, person, purpose
 func (r *Registry) SignIn(ctx context.Context, code secret.String, address, userAgent string) (secret.String, Actor, error) {
 	token := newToken()
 	a := Actor{Address: address}
+	var person Person
+	isNew := false
 	err := r.change(ctx, a, func(tx *store.Tx) (effect, error) {
-		person, purpose, err := r.takeCode(ctx, tx, code)
+		var purpose string
+		var err error
+		person, purpose, err = r.takeCode(ctx, tx, code)
 		if err != nil {
 			return effect{}, err
 		}
 		a.Principal = auth.Principal{Kind: auth.Person, ID: person.ID}
 		a.Admin = person.Admin
 		if err := r.unlockedActor(ctx, a, ""); err != nil {
+			return effect{}, err
+		}
+		if isNew, err = r.noteDevice(ctx, tx, a, userAgent); err != nil {
 			return effect{}, err
 		}
 		if a.Session, err = r.insertSession(ctx, tx, person.ID, purpose, token, address, userAgent); err != nil {
@@ -152,6 +159,9 @@ func (r *Registry) SignIn(ctx context.Context, code secret.String, address, user
 	})
 	if err != nil {
 		return secret.String{}, Actor{}, r.refuseSignIn(ctx, address, err)
+	}
+	if isNew {
+		r.tellNewDevice(ctx, person, address, userAgent)
 	}
 	return token, a, nil
 }

@@ -4,6 +4,8 @@ import (
 	"hash/maphash"
 	"sync"
 	"time"
+
+	"github.com/keepmq/keepmq/internal/errs"
 )
 
 // A throttle bounds how often something is tried. Its memory is fixed: what it
@@ -26,29 +28,52 @@ func newThrottle() *throttle { return &throttle{seed: maphash.MakeSeed()} }
 func (t *throttle) at(key string, every time.Duration, burst int, now time.Time) *place {
 	p := &t.places[maphash.String(t.seed, key)%uint64(len(t.places))]
 	if p.last.IsZero() {
-		p.tokens = float64(burst)
+		p.tokens, p.last = float64(burst), now
 	} else if d := now.Sub(p.last); d > 0 {
 		p.tokens = min(float64(burst), p.tokens+float64(d)/float64(every))
+		p.last = now
 	}
-	p.last = now
 	return p
 }
 
-// wait returns how long to wait until one more try of key is free, of which there
-// is one every so often, and burst at once. 0: it is free now.
-func (t *throttle) wait(key string, every time.Duration, burst int, now time.Time) time.Duration {
+// A try is something of which one more is free every so often, and burst at once.
+type try struct {
+	key   string
+	every time.Duration
+	burst int
+}
+
+// take takes one of each of tries, or none and returns how long to wait for it. It
+// takes before the answer is known: else as many as come at one time are free.
+func (t *throttle) take(now time.Time, tries ...try) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if p := t.at(key, every, burst, now); p.tokens < 1 {
-		return max(time.Second, time.Duration((1-p.tokens)*float64(every)))
+	var wait time.Duration
+	for _, x := range tries {
+		if p := t.at(x.key, x.every, x.burst, now); p.tokens < 1 {
+			wait = max(wait, time.Second, time.Duration((1-p.tokens)*float64(x.every)))
+		}
+	}
+	if wait > 0 {
+		return wait
+	}
+	for _, x := range tries {
+		t.at(x.key, x.every, x.burst, now).tokens--
 	}
 	return 0
 }
 
-// count counts a try of key.
-func (t *throttle) count(key string, every time.Duration, burst int, now time.Time) {
+// back gives back what was taken for an attempt that was good.
+func (t *throttle) back(now time.Time, tries ...try) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	p := t.at(key, every, burst, now)
-	p.tokens = max(0, p.tokens-1)
+	for _, x := range tries {
+		p := t.at(x.key, x.every, x.burst, now)
+		p.tokens = min(float64(x.burst), p.tokens+1)
+	}
+}
+
+// tooMany is the answer to somebody who has to wait.
+func tooMany(wait time.Duration) error {
+	return errs.E(errs.Exhausted, "too many attempts; try again in %v", wait.Round(time.Second))
 }
