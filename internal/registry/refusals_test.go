@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -230,5 +231,20 @@ func TestRefusalsSurviveAFailure(t *testing.T) {
 		if r.Detail.Count != 1 || len(r.Target) > 200 || strings.Contains(r.Target, "\x1b") {
 			t.Fatalf("%+v", r)
 		}
+	}
+}
+
+// What was refused before a stop is on the record after it.
+func TestKeepRefusalsAtAStop(t *testing.T) {
+	w := newWorld(t)
+	org := w.newOrg(t, ProfileIoT2)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); w.KeepRefusals(ctx) }()
+	w.NoteRefusal(NotedRefusal{Org: org, Class: RefusedCredential, Who: "x"})
+	stop()
+	<-ended
+	if all := w.refused(t); len(all) != 1 || all[0].Org != string(org) || all[0].Detail.Count != 1 {
+		t.Errorf("%+v", all)
 	}
 }
