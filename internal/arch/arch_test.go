@@ -59,7 +59,7 @@ var allowed = map[string]string{
 	"internal/edge":         "std client edge/sources errs mqtt secret",
 	"internal/edge/sources": "",
 	// the whole
-	"internal/node": "api audit auth broker ca config console country door engine engine/embedded errs home keyring quota refusal registry secret store store/sqlite",
+	"internal/node": "store/postgres api audit auth broker ca config console country door engine engine/embedded errs home keyring quota refusal registry secret store store/sqlite",
 	"internal/cli":  "audit client config edge errs mqtt node secret topic",
 	"cmd/keepmq":    "std cli",
 	// proof

@@ -48,7 +48,7 @@ func newLog(t testing.TB, n int) *Log {
 
 func add(t testing.TB, l *Log, from, to int) {
 	t.Helper()
-	err := l.db.Update(t.Context(), func(tx *store.Tx) error {
+	err := l.db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		for i := from; i < to; i++ {
 			if err := Append(t.Context(), tx, event(i)); err != nil {
 				return err
@@ -72,7 +72,7 @@ func event(i int) Event {
 
 func run(t testing.TB, l *Log, statements ...string) {
 	t.Helper()
-	err := l.db.Update(t.Context(), func(tx *store.Tx) error {
+	err := l.db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		for _, q := range statements {
 			if _, err := tx.ExecContext(t.Context(), q); err != nil {
 				return fmt.Errorf("%s: %w", q, err)
@@ -128,7 +128,7 @@ func TestReopen(t *testing.T) {
 func TestWithTheChange(t *testing.T) {
 	l := newLog(t, 3)
 	undone := errors.New("undone")
-	err := l.db.Update(t.Context(), func(tx *store.Tx) error {
+	err := l.db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		if err := Append(t.Context(), tx, event(3)); err != nil {
 			return err
 		}
@@ -153,7 +153,7 @@ func TestConcurrentAppend(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for i := range 5 {
-				err := l.db.Update(context.Background(), func(tx *store.Tx) error {
+				err := l.db.Update(store.ForAll(context.Background()), func(tx *store.Tx) error {
 					return Append(context.Background(), tx, event(i))
 				})
 				if err != nil {
@@ -239,7 +239,7 @@ func TestRefusedEvents(t *testing.T) {
 	}
 	for name, e := range tests {
 		t.Run(name, func(t *testing.T) {
-			err := l.db.Update(t.Context(), func(tx *store.Tx) error { return Append(t.Context(), tx, e) })
+			err := l.db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error { return Append(t.Context(), tx, e) })
 			if errs.CodeOf(err) != errs.Invalid {
 				t.Errorf("%v, want a refusal", err)
 			}
@@ -262,7 +262,7 @@ func TestPlainDetails(t *testing.T) {
 	e.Detail = map[string]any{"nil": nil, "bool": true, "int": -1, "uint": uint8(2), "float": 1.5, "named": name("n"),
 		"org": auth.OrgID("abc123"), "list": []any{"a", 1, nil}, "map": map[string]bool{"z": true, "a": false}, "bad": "\xff"}
 	for range 2 {
-		if err := l.db.Update(t.Context(), func(tx *store.Tx) error { return Append(t.Context(), tx, e) }); err != nil {
+		if err := l.db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error { return Append(t.Context(), tx, e) }); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -136,7 +136,7 @@ type snapshot struct {
 
 func (l *Log) snapshot(ctx context.Context, s Scope) (*snapshot, error) {
 	x := &snapshot{log: l, all: s.All, head: exportHead{Format: exportFormat, Org: s.Org}}
-	err := l.db.View(ctx, func(tx *store.Tx) (err error) {
+	err := l.db.View(scoped(ctx, s), func(tx *store.Tx) (err error) {
 		if x.tree, err = readTree(ctx, tx); err != nil {
 			return err
 		}
@@ -165,7 +165,7 @@ func (s *snapshot) goOn(ctx context.Context, sizes []int64) error {
 		if s.head.whole() || n == 0 || n == s.tree.N {
 			continue
 		}
-		err := s.log.db.View(ctx, func(tx *store.Tx) error {
+		err := s.log.db.View(scoped(ctx, Scope{Org: s.head.Org, All: s.all}), func(tx *store.Tx) error {
 			proof, err := tlog.ProveTree(s.tree.N, n, hashReader(ctx, tx))
 			if err == nil {
 				s.head.Continues = append(s.head.Continues, continuation{n, proof})
@@ -229,7 +229,7 @@ type line struct {
 // begins.
 func (s *snapshot) page(ctx context.Context, first int64) (lines []line, next int64, err error) {
 	removed := s.removed
-	err = s.log.db.View(ctx, func(tx *store.Tx) error {
+	err = s.log.db.View(scoped(ctx, Scope{Org: s.head.Org, All: s.all}), func(tx *store.Tx) error {
 		lines, s.removed = nil, removed
 		var found []row
 		var err error

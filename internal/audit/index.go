@@ -41,7 +41,7 @@ func noun(action string) string {
 // numbers them. It goes on where it was interrupted.
 func (l *Log) indexOld(ctx context.Context) error {
 	for more := true; more; {
-		err := l.db.Update(ctx, func(tx *store.Tx) error {
+		err := l.db.Update(store.ForAll(ctx), func(tx *store.Tx) error {
 			var size, indexed int64
 			if err := tx.QueryRowContext(ctx, `SELECT size, indexed FROM audit_head WHERE id = 1`).Scan(&size, &indexed); err != nil {
 				return err

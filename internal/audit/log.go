@@ -42,7 +42,7 @@ type Log struct {
 func Open(ctx context.Context, db store.DB, ring *keyring.Ring) (*Log, error) {
 	l := &Log{db: db}
 	var key string
-	err := db.Update(ctx, func(tx *store.Tx) error {
+	err := db.Update(store.ForAll(ctx), func(tx *store.Tx) error {
 		var sealed []byte
 		err := tx.QueryRowContext(ctx, `SELECT verifier, sealed_key FROM audit_signer WHERE id = 1`).Scan(&l.verifier, &sealed)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -91,7 +91,7 @@ func (l *Log) VerifierKey() string { return l.verifier }
 // checkpoint: text that can be stored or printed anywhere.
 func (l *Log) Checkpoint(ctx context.Context) (string, error) {
 	var tree tlog.Tree
-	err := l.db.View(ctx, func(tx *store.Tx) (err error) {
+	err := l.db.View(store.ForAll(ctx), func(tx *store.Tx) (err error) {
 		tree, err = readTree(ctx, tx)
 		return err
 	})

@@ -71,7 +71,7 @@ func (l *Log) prune(ctx context.Context, days int, now time.Time) (removed int64
 	l.pruning.Lock()
 	defer l.pruning.Unlock()
 	var orgs map[auth.OrgID]stored
-	err = l.db.View(ctx, func(tx *store.Tx) error {
+	err = l.db.View(store.ForAll(ctx), func(tx *store.Tx) error {
 		set, err := Days(ctx, tx)
 		if err != nil {
 			return err
@@ -106,7 +106,7 @@ func (l *Log) pruneOrg(ctx context.Context, org auth.OrgID, o stored, days int, 
 		return removed, err
 	}
 	kept := o.kept + old
-	err = l.db.Update(ctx, func(tx *store.Tx) error {
+	err = l.db.Update(store.ForAll(ctx), func(tx *store.Tx) error {
 		res, err := tx.ExecContext(ctx, `UPDATE audit_org SET kept = $2 WHERE org = $1 AND kept = $3`, string(org), kept, o.kept)
 		if err != nil {
 			return err
@@ -133,7 +133,7 @@ func (l *Log) pruneOrg(ctx context.Context, org auth.OrgID, o stored, days int, 
 func (l *Log) countOld(ctx context.Context, org auth.OrgID, before time.Time) (old int64, err error) {
 	worth, done := false, false
 	for last := int64(-1); err == nil && !done; {
-		err = l.db.View(ctx, func(tx *store.Tx) error {
+		err = l.db.View(store.ForAll(ctx), func(tx *store.Tx) error {
 			const q = `SELECT seq, at, action FROM audit_search WHERE org = $1 AND seq > $2 ORDER BY seq LIMIT $3`
 			rows, err := tx.QueryContext(ctx, q, string(org), last, prunePage)
 			if err != nil {
@@ -182,7 +182,7 @@ func (l *Log) remove(ctx context.Context, org auth.OrgID, kept int64) (removed i
 }
 
 func (l *Log) removePage(ctx context.Context, org auth.OrgID, kept int64) (n int64, more bool, err error) {
-	err = l.db.Update(ctx, func(tx *store.Tx) error {
+	err = l.db.Update(store.ForAll(ctx), func(tx *store.Tx) error {
 		last := int64(-1)
 		n = 0
 		const q = `SELECT seq, org, number, '' FROM audit_event WHERE org = $1 ORDER BY seq LIMIT $2`

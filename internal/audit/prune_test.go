@@ -36,7 +36,7 @@ func pruneAt(t testing.TB, l *Log, seconds int) int64 {
 
 func count(t testing.TB, l *Log, table string) (n int64) {
 	t.Helper()
-	err := l.db.View(t.Context(), func(tx *store.Tx) error {
+	err := l.db.View(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		return tx.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM `+table).Scan(&n)
 	})
 	if err != nil {
@@ -129,7 +129,7 @@ func TestPrunedTextIsGone(t *testing.T) {
 	dir := t.TempDir()
 	l := openLog(t, dir)
 	word := "very-private-target"
-	err := l.db.Update(t.Context(), func(tx *store.Tx) error {
+	err := l.db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		e := varied(0)
 		e.Target = word
 		return appendEvent(t.Context(), tx, e, start, "salt")
@@ -303,7 +303,7 @@ func firstKept(t *testing.T, all []string) int {
 func leafHash(t *testing.T, l *Log, seq int64) string {
 	t.Helper()
 	var b []byte
-	err := l.db.View(t.Context(), func(tx *store.Tx) error {
+	err := l.db.View(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		h, err := hashReader(t.Context(), tx).ReadHashes([]int64{tlog.StoredHashIndex(0, seq)})
 		if err == nil {
 			b = h[0][:]
@@ -319,7 +319,7 @@ func leafHash(t *testing.T, l *Log, seq int64) string {
 func TestDays(t *testing.T) {
 	l := newLog(t, 0)
 	set := func(days *int) error {
-		return l.db.Update(t.Context(), func(tx *store.Tx) error { return SetDays(t.Context(), tx, days) })
+		return l.db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error { return SetDays(t.Context(), tx, days) })
 	}
 	for _, bad := range []int{-1, 1, MinDays - 1, MaxDays + 1} {
 		if err := set(&bad); errs.CodeOf(err) != errs.Invalid {
@@ -343,7 +343,7 @@ func TestDays(t *testing.T) {
 	if n, err := l.prune(t.Context(), 0, now.Add(100*24*time.Hour)); err != nil || n != 0 {
 		t.Errorf("%d removed, %v", n, err)
 	}
-	err := l.db.Update(t.Context(), func(tx *store.Tx) error {
+	err := l.db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		e := varied(0)
 		e.Action = pruned
 		return Append(t.Context(), tx, e)

@@ -29,6 +29,14 @@ type Scope struct {
 	All bool       // of everybody: for the administrator of the installation
 }
 
+// scoped returns a context whose transactions reach what s may have.
+func scoped(ctx context.Context, s Scope) context.Context {
+	if s.All || s.Org == "" {
+		return store.ForAll(ctx)
+	}
+	return store.ForOrg(ctx, string(s.Org))
+}
+
 // A Filter chooses records: those for which all holds that is set.
 type Filter struct {
 	Actor     string    `json:"actor,omitempty"`  // as in Record.Actor
@@ -187,7 +195,7 @@ func (l *Log) Search(ctx context.Context, s Scope, f Filter, p Page) (records []
 	if err := f.Check(); err != nil {
 		return nil, "", err
 	}
-	err = l.db.View(ctx, func(tx *store.Tx) error {
+	err = l.db.View(scoped(ctx, s), func(tx *store.Tx) error {
 		var found []int64
 		if found, next, err = search(ctx, tx, s, f, after, limit); err != nil {
 			return err

@@ -30,7 +30,7 @@ func varied(i int) Event {
 func addVaried(t testing.TB, l *Log, n int) {
 	t.Helper()
 	start := time.Unix(1_700_000_000, 0)
-	err := l.db.Update(t.Context(), func(tx *store.Tx) error {
+	err := l.db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		for i := range n {
 			at := start.Add(time.Duration(i) * time.Second)
 			switch {
@@ -201,7 +201,7 @@ func TestSearchesUseAnIndex(t *testing.T) {
 // explain returns how SQLite runs a query.
 func explain(t *testing.T, l *Log, q string, args []any) (plan []string) {
 	t.Helper()
-	err := l.db.View(t.Context(), func(tx *store.Tx) error {
+	err := l.db.View(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		rows, err := tx.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+q, args...)
 		if err != nil {
 			return err
@@ -226,7 +226,7 @@ func explain(t *testing.T, l *Log, q string, args []any) (plan []string) {
 // fill makes n records that are only to be searched for, of one actor.
 func fill(t testing.TB, l *Log, n int) {
 	t.Helper()
-	err := l.db.Update(context.Background(), func(tx *store.Tx) error {
+	err := l.db.Update(store.ForAll(context.Background()), func(tx *store.Tx) error {
 		const q = `WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < $1)
 			INSERT INTO audit_search (org, seq, at, actor, noun, action, target, address, request)
 			SELECT 'abc123', 1000 + i, CAST(1000000 AS BIGINT) * i, 'application:abc123:key', 'device', 'device.update', 't' || (i % 1000),
@@ -269,7 +269,7 @@ func TestOldRecords(t *testing.T) {
 	n := verifyPage + 5
 	addVaried(t, l, n)
 	makeOld(t, l)
-	refused := l.db.Update(t.Context(), func(tx *store.Tx) error { return Append(t.Context(), tx, varied(0)) })
+	refused := l.db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error { return Append(t.Context(), tx, varied(0)) })
 	if errs.CodeOf(refused) != errs.Unavailable {
 		t.Errorf("appended to a record without numbers: %v", refused)
 	}
@@ -291,7 +291,7 @@ func TestOldRecords(t *testing.T) {
 func makeOld(t *testing.T, l *Log) {
 	t.Helper()
 	var tr tree
-	err := l.db.Update(t.Context(), func(tx *store.Tx) error {
+	err := l.db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		var texts []string
 		err := eachRecord(t.Context(), tx, 0, 1<<40, func(_ int64, _ auth.OrgID, number int64, text []byte) error {
 			s := strings.Replace(string(text), `{"v":2`, `{"v":1`, 1)

@@ -28,7 +28,7 @@ func (l *Log) Verify(ctx context.Context, saved ...string) error {
 	}
 	var size int64
 	var orgs map[auth.OrgID]stored
-	err = l.db.View(ctx, func(tx *store.Tx) (err error) {
+	err = l.db.View(store.ForAll(ctx), func(tx *store.Tx) (err error) {
 		if size, err = verifyCounts(ctx, tx); err != nil {
 			return err
 		}
@@ -39,7 +39,7 @@ func (l *Log) Verify(ctx context.Context, saved ...string) error {
 	// pages need not be one snapshot, which would keep the write-ahead log from
 	// being emptied.
 	for err == nil && c.tree.size < size {
-		err = l.db.View(ctx, func(tx *store.Tx) error { return verifyRecords(ctx, tx, c, size, orgs) })
+		err = l.db.View(store.ForAll(ctx), func(tx *store.Tx) error { return verifyRecords(ctx, tx, c, size, orgs) })
 	}
 	if err == nil {
 		err = c.end()

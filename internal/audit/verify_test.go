@@ -26,7 +26,7 @@ func rebuild(t *testing.T, l *Log) {
 	t.Helper()
 	var tr tree
 	sizes := map[auth.OrgID]int64{}
-	err := l.db.Update(t.Context(), func(tx *store.Tx) error {
+	err := l.db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		var all []Record
 		err := eachRecord(t.Context(), tx, 0, 1<<40, func(_ int64, org auth.OrgID, _ int64, text []byte) error {
 			var r Record
@@ -177,14 +177,14 @@ func TestSigningKeyIsSealed(t *testing.T) {
 		t.Fatal(err)
 	}
 	var sealed []byte
-	err = l.db.View(t.Context(), func(tx *store.Tx) error {
+	err = l.db.View(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		return tx.QueryRowContext(t.Context(), `SELECT sealed_key FROM audit_signer`).Scan(&sealed)
 	})
 	if err != nil || bytes.Contains(sealed, []byte("PRIVATE")) {
 		t.Errorf("the signing key is in the clear: %v", err)
 	}
 	sealed[50] ^= 1
-	err = l.db.Update(t.Context(), func(tx *store.Tx) error {
+	err = l.db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		_, err := tx.ExecContext(t.Context(), `UPDATE audit_signer SET sealed_key = $1`, sealed)
 		return err
 	})

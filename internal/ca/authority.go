@@ -36,7 +36,7 @@ const (
 // time, the second finds what the first has made.
 func (c *CA) load(ctx context.Context) error {
 	var s *state
-	err := c.db.Update(ctx, func(tx *store.Tx) error {
+	err := c.db.Update(store.ForAll(ctx), func(tx *store.Tx) error {
 		roots, err := c.authorities(ctx, tx, roleRoot)
 		if err != nil {
 			return err

@@ -56,7 +56,7 @@ func TestContract(t *testing.T) {
 
 func count(t testing.TB, db store.DB, query string, args ...any) (n int) {
 	t.Helper()
-	err := db.View(context.Background(), func(tx *store.Tx) error {
+	err := db.View(store.ForAll(context.Background()), func(tx *store.Tx) error {
 		return tx.QueryRowContext(context.Background(), query, args...).Scan(&n)
 	})
 	if err != nil {
@@ -67,7 +67,7 @@ func count(t testing.TB, db store.DB, query string, args ...any) (n int) {
 
 func run(t testing.TB, db store.DB, query string, args ...any) {
 	t.Helper()
-	err := db.Update(context.Background(), func(tx *store.Tx) error {
+	err := db.Update(store.ForAll(context.Background()), func(tx *store.Tx) error {
 		_, err := tx.ExecContext(context.Background(), query, args...)
 		return err
 	})

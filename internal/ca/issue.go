@@ -72,6 +72,9 @@ func (c *CA) issue(ctx context.Context, e entry, ttl time.Duration,
 	if err != nil {
 		return nil, err
 	}
+	if ctx = store.ForAll(ctx); e.principal.Org != "" {
+		ctx = store.ForOrg(ctx, string(e.principal.Org))
+	}
 	now := c.clock()
 	e.issuer = a.cert
 	e.tbs.SerialNumber = newSerial()

@@ -109,7 +109,7 @@ func (c *CA) Revoke(ctx context.Context, serial *big.Int, reason int) error {
 	if !possible(serial) {
 		return errs.E(errs.NotFound, "no certificate has this serial number")
 	}
-	err := c.db.Update(ctx, func(tx *store.Tx) error { return c.revoke(ctx, tx, hexSerial(serial), reason) })
+	err := c.db.Update(store.ForAll(ctx), func(tx *store.Tx) error { return c.revoke(ctx, tx, hexSerial(serial), reason) })
 	if err != nil {
 		return fmt.Errorf("revoke certificate: %w", err)
 	}
@@ -153,7 +153,7 @@ func (c *CA) Revoked(ctx context.Context, serial *big.Int) (bool, error) {
 		return true, nil
 	}
 	good := 0
-	err := c.db.View(ctx, func(tx *store.Tx) error {
+	err := c.db.View(store.ForAll(ctx), func(tx *store.Tx) error {
 		const q = `SELECT COUNT(*) FROM ca_certificate WHERE serial = $1 AND state = 'issued' AND revoked_at IS NULL`
 		return tx.QueryRowContext(ctx, q, hexSerial(serial)).Scan(&good)
 	})
@@ -176,7 +176,7 @@ type Certificate struct {
 // Certificates returns the newest hundred certificates of p, the newest first.
 func (c *CA) Certificates(ctx context.Context, p auth.Principal) ([]Certificate, error) {
 	var all []Certificate
-	err := c.db.View(ctx, func(tx *store.Tx) error {
+	err := c.db.View(store.ForOrg(ctx, string(p.Org)), func(tx *store.Tx) error {
 		const q = `SELECT serial, state = 'issued', not_before, not_after, revoked_at, reason FROM ca_certificate
 			WHERE org = $1 AND kind = $2 AND name = $3 ORDER BY reserved_at DESC, serial LIMIT $4`
 		rows, err := tx.QueryContext(ctx, q, string(p.Org), int64(p.Kind), p.ID, listLimit)
@@ -209,7 +209,7 @@ func (c *CA) Certificates(ctx context.Context, p auth.Principal) ([]Certificate,
 // and tells how many. What is deleted counts as revoked.
 func (c *CA) Prune(ctx context.Context) (int64, error) {
 	var n int64
-	err := c.db.Update(ctx, func(tx *store.Tx) error {
+	err := c.db.Update(store.ForAll(ctx), func(tx *store.Tx) error {
 		const q = `DELETE FROM ca_certificate WHERE serial IN (SELECT serial FROM ca_certificate
 			WHERE not_after < $1 AND profile IN ('device', 'server') ORDER BY not_after LIMIT $2)`
 		res, err := tx.ExecContext(ctx, q, c.clock().Add(-pruneAfter).UnixMicro(), pruneBatch)

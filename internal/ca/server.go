@@ -68,7 +68,7 @@ func (c *CA) fresh(leaf *x509.Certificate) bool {
 func (c *CA) readServer(ctx context.Context) (tls.Certificate, error) {
 	var serial string
 	var chain, sealed []byte
-	err := c.db.View(ctx, func(tx *store.Tx) error {
+	err := c.db.View(store.ForAll(ctx), func(tx *store.Tx) error {
 		const q = `SELECT serial, chain, sealed_key FROM ca_server WHERE id = 1`
 		return tx.QueryRowContext(ctx, q).Scan(&serial, &chain, &sealed)
 	})

@@ -36,7 +36,7 @@ win. The keys, with their defaults:
 	}
 	f := cmd.Flags()
 	f.StringVar(&file, "config", "", "configuration file (YAML)")
-	f.BoolVar(&check, "check", false, "check the configuration, report every mistake, and end")
+	f.BoolVar(&check, "check", false, "check the configuration and whether its database can be reached, report every mistake, and end")
 	f.StringVar(&c.Data, "data", c.Data, "data folder")
 	f.StringVar(&c.MQTT.Listen, "mqtt", c.MQTT.Listen, "address:port for MQTT, WebSocket and HTTPS messaging")
 	f.StringVar(&c.HTTPS.Listen, "https", c.HTTPS.Listen, "address:port for the console and the API")
@@ -60,12 +60,24 @@ win. The keys, with their defaults:
 			return mistakes(err)
 		}
 		if check {
-			fmt.Fprintln(e.out, "The configuration is good.")
-			return nil
+			return checkConfig(cmd.Context(), e, loaded)
 		}
 		return serve(cmd.Context(), e, loaded)
 	}
 	return cmd
+}
+
+// checkConfig says that a configuration without mistakes is good, once the
+// database that it names was reached.
+func checkConfig(ctx context.Context, e *env, c config.Config) error {
+	if err := node.CheckStore(ctx, c); err != nil {
+		return fmt.Errorf("the configuration has no mistakes, but its database cannot be used: %w", err)
+	}
+	fmt.Fprintln(e.out, "The configuration is good.")
+	if c.Store.Driver == config.Postgres {
+		fmt.Fprintln(e.out, "The database can be reached and used.")
+	}
+	return nil
 }
 
 func serve(ctx context.Context, e *env, c config.Config) error {

@@ -42,6 +42,8 @@ type Config struct {
 	// countries. Without one, such rules cannot be made.
 	CountryDatabase string `yaml:"country_database"`
 
+	Store Store `yaml:"store"`
+
 	MQTT MQTT `yaml:"mqtt"`
 	// Limits are what every client, device type and organisation may use, unless
 	// something else is set for an organisation or a device type.
@@ -51,6 +53,20 @@ type Config struct {
 	Log   Log   `yaml:"log"`
 	Audit Audit `yaml:"audit"`
 	Edge  Edge  `yaml:"edge"`
+}
+
+// The stores that there are.
+const (
+	SQLite   = "sqlite"
+	Postgres = "postgres"
+)
+
+// Store says where the state is kept that is not messages: organisations,
+// devices, people, certificates and the audit record.
+type Store struct {
+	Driver       string `yaml:"driver"`         // sqlite, in the data folder, or postgres
+	DSNFile      string `yaml:"dsn_file"`       // a file that only its owner can read, with the URL of the PostgreSQL database
+	OwnerDSNFile string `yaml:"owner_dsn_file"` // the same for the role that makes the schema; empty: it is up to date
 }
 
 // MQTT configures the messaging port: MQTT, WebSocket and HTTPS messaging over TLS.
@@ -106,6 +122,7 @@ func Default() Config {
 	return Config{
 		Data:   "data",
 		Domain: "localhost",
+		Store:  Store{Driver: SQLite},
 		MQTT: MQTT{
 			Listen:           ":8883",
 			ConnectTimeout:   10 * time.Second,
@@ -208,6 +225,18 @@ func (c Config) Validate() error {
 		if net.ParseIP(n) == nil && !hostName(strings.TrimPrefix(n, "*.")) {
 			fail("names[%d]: %q is neither a host name nor an address", i, n)
 		}
+	}
+	switch c.Store.Driver {
+	case SQLite:
+		if c.Store.DSNFile != "" || c.Store.OwnerDSNFile != "" {
+			fail("store.dsn_file: is for driver %s, and store.driver is %s", Postgres, SQLite)
+		}
+	case Postgres:
+		if c.Store.DSNFile == "" {
+			fail("store.dsn_file: must name the file with the URL of the database")
+		}
+	default:
+		fail("store.driver: %q is neither %s nor %s", c.Store.Driver, SQLite, Postgres)
 	}
 	for key, a := range map[string]string{"mqtt.listen": c.MQTT.Listen, "https.listen": c.HTTPS.Listen} {
 		if err := address(a); err != nil {

@@ -109,6 +109,28 @@ func TestValidateReportsAll(t *testing.T) {
 	}
 }
 
+func TestStore(t *testing.T) {
+	for text, want := range map[string]string{
+		"store: {driver: sqlite}":                                                "",
+		"store: {driver: postgres, dsn_file: /etc/keepmq/dsn}":                   "",
+		"store: {driver: postgres, dsn_file: /a, owner_dsn_file: /b}":            "",
+		"store: {driver: postgres}":                                              "store.dsn_file: must name",
+		"store: {dsn_file: /a}":                                                  "store.dsn_file: is for driver postgres",
+		"store: {owner_dsn_file: /a}":                                            "store.dsn_file: is for driver postgres",
+		"store: {driver: mysql}":                                                 "store.driver:",
+		"store: {driver: ''}":                                                    "store.driver:",
+		"store: {driver: postgres, dsn: 'postgresql://keepmq:secret@db/keepmq'}": "unknown key dsn",
+	} {
+		c, err := load(t, text)
+		if err == nil {
+			err = c.Validate()
+		}
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q", text, err, want)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add("mqtt: {listen: ':1'}")
 	f.Add("data: [")

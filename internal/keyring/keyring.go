@@ -63,7 +63,7 @@ func Open(ctx context.Context, dir string, db store.DB) (*Ring, error) {
 		return nil, fmt.Errorf("open keyring: %w", err)
 	}
 	r := &Ring{db: db, path: filepath.Join(dir, masterName), master: master, sealers: map[auth.OrgID]*Sealer{}}
-	err = db.Update(ctx, func(tx *store.Tx) error {
+	err = db.Update(store.ForAll(ctx), func(tx *store.Tx) error {
 		r.own, err = r.unwrap(ctx, tx, installation)
 		if !errors.Is(err, sql.ErrNoRows) {
 			return err
@@ -82,7 +82,7 @@ func Open(ctx context.Context, dir string, db store.DB) (*Ring, error) {
 
 func anyWrapped(ctx context.Context, db store.DB) (bool, error) {
 	var n int
-	err := db.View(ctx, func(tx *store.Tx) error {
+	err := db.View(store.ForAll(ctx), func(tx *store.Tx) error {
 		return tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM data_key`).Scan(&n)
 	})
 	return n > 0, err
@@ -174,7 +174,7 @@ func (r *Ring) Sealer(ctx context.Context, org auth.OrgID) (*Sealer, error) {
 			return s, nil
 		}
 		var key []byte
-		err := r.db.View(ctx, func(tx *store.Tx) (err error) {
+		err := r.db.View(store.ForOrg(ctx, string(org)), func(tx *store.Tx) (err error) {
 			key, err = r.unwrap(ctx, tx, orgKey(org))
 			return err
 		})

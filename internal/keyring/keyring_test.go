@@ -35,7 +35,7 @@ func openRing(t testing.TB, dir string, db store.DB) *Ring {
 // create makes a data key and returns what seals with it.
 func create(t testing.TB, r *Ring, org auth.OrgID) *Sealer {
 	t.Helper()
-	if err := r.db.Update(t.Context(), func(tx *store.Tx) error { return r.Create(t.Context(), tx, org) }); err != nil {
+	if err := r.db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error { return r.Create(t.Context(), tx, org) }); err != nil {
 		t.Fatal(err)
 	}
 	return sealer(t, r, org)
@@ -192,7 +192,7 @@ func TestDelete(t *testing.T) {
 	}
 
 	undone := errors.New("undone")
-	err := db.Update(t.Context(), func(tx *store.Tx) error {
+	err := db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		return errors.Join(r.Delete(t.Context(), tx, "abc123"), undone)
 	})
 	if !errors.Is(err, undone) {
@@ -202,7 +202,7 @@ func TestDelete(t *testing.T) {
 		t.Fatalf("a deletion that was undone: %v", err)
 	}
 	remove := func() error {
-		return db.Update(t.Context(), func(tx *store.Tx) error { return r.Delete(t.Context(), tx, "abc123") })
+		return db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error { return r.Delete(t.Context(), tx, "abc123") })
 	}
 	if err := remove(); err != nil {
 		t.Fatal(err)
@@ -230,7 +230,7 @@ func TestDelete(t *testing.T) {
 func TestCreateTwice(t *testing.T) {
 	r := newRing(t)
 	create(t, r, "abc123")
-	err := r.db.Update(t.Context(), func(tx *store.Tx) error { return r.Create(t.Context(), tx, "abc123") })
+	err := r.db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error { return r.Create(t.Context(), tx, "abc123") })
 	if errs.CodeOf(err) != errs.Conflict {
 		t.Errorf("create again: %v, want a conflict", err)
 	}
@@ -304,7 +304,7 @@ func TestRows(t *testing.T) {
 			r := openRing(t, dir, db)
 			create(t, r, "abc123")
 			create(t, r, "def456")
-			err := db.Update(t.Context(), func(tx *store.Tx) error {
+			err := db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 				_, err := tx.ExecContext(t.Context(), change)
 				return err
 			})

@@ -35,7 +35,7 @@ func ticketName(period int64) string { return ticketPrefix + strconv.FormatInt(p
 func (r *Ring) TicketKeys(ctx context.Context, purpose string, now time.Time) ([][32]byte, error) {
 	current := now.Unix() / int64(ticketPeriod/time.Second)
 	var keys [][32]byte
-	err := r.db.Update(ctx, func(tx *store.Tx) error {
+	err := r.db.Update(store.ForAll(ctx), func(tx *store.Tx) error {
 		keys = nil // a transaction may be tried again
 		if err := forgetTickets(ctx, tx, current); err != nil {
 			return err

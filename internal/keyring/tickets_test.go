@@ -55,7 +55,7 @@ func TestTicketKeysRotate(t *testing.T) {
 	ticketKeys(t, r, "mqtt", began.Add(1000*time.Hour))
 	ticketKeys(t, r, "mqtt", began)
 	var n, others int
-	err := r.db.View(t.Context(), func(tx *store.Tx) error {
+	err := r.db.View(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		const q = `SELECT COUNT(*), COUNT(CASE WHEN name NOT LIKE 'ticket:%' THEN 1 END) FROM data_key`
 		return tx.QueryRowContext(t.Context(), q).Scan(&n, &others)
 	})
@@ -80,7 +80,7 @@ func TestTicketKeysAreKept(t *testing.T) {
 			t.Error("two ports have a key in common")
 		}
 	}
-	err := db.Update(t.Context(), func(tx *store.Tx) error {
+	err := db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		_, err := tx.ExecContext(t.Context(), `UPDATE data_key SET wrapped = (SELECT wrapped FROM data_key WHERE name = 'installation') WHERE name LIKE 'ticket:%'`)
 		return err
 	})

@@ -36,7 +36,6 @@ import (
 	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/registry"
 	"github.com/keepmq/keepmq/internal/store"
-	"github.com/keepmq/keepmq/internal/store/sqlite"
 )
 
 // drainTime is how long a graceful stop may take.
@@ -48,7 +47,8 @@ type Node struct {
 	log    *slog.Logger
 
 	folder   *folder
-	db       *sqlite.DB
+	db       store.DB
+	lost     <-chan struct{} // closed when another process has taken the state; nil: never
 	ring     *keyring.Ring
 	audit    *audit.Log
 	ca       *ca.CA
@@ -138,7 +138,7 @@ func files() int {
 
 // openState opens what is kept: SQL state, keys, authorities, messages.
 func (n *Node) openState(ctx context.Context) (err error) {
-	if n.db, err = sqlite.Open(ctx, n.folder.join("keepmq.db")); err != nil {
+	if err := n.openStore(ctx); err != nil {
 		return err
 	}
 	if n.ring, err = keyring.Open(ctx, n.folder.path, n.db); err != nil {
@@ -246,7 +246,7 @@ func (n *Node) ready(ctx context.Context) error {
 	if err := n.engine.Health(); err != nil {
 		return err
 	}
-	return n.db.View(ctx, func(tx *store.Tx) error {
+	return n.db.View(store.ForAll(ctx), func(tx *store.Tx) error {
 		var one int
 		return tx.QueryRowContext(ctx, `SELECT 1`).Scan(&one)
 	})
@@ -272,6 +272,7 @@ func (n *Node) Run(ctx context.Context) error {
 		}
 		return nil
 	})
+	part("state", func() error { return n.keepStore(ctx) })
 	part("certificate", func() error { n.keepCertificate(ctx); return nil })
 	part("janitor", func() error { n.homes.Run(ctx); return nil })
 	part("refusals", func() error { n.registry.KeepRefusals(ctx); return nil })

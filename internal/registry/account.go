@@ -55,7 +55,7 @@ func (r *Registry) account(ctx context.Context, p auth.Principal, accept func(*a
 	} else if accept(a) {
 		return a, nil
 	}
-	err := r.db.View(ctx, func(tx *store.Tx) (err error) {
+	err := r.db.View(forOrg(ctx, p.Org), func(tx *store.Tx) (err error) {
 		if a, err = readAccount(ctx, tx, p); err != nil {
 			accept(&account{principal: p})
 			return err

@@ -40,7 +40,7 @@ func (r *Registry) AuditDays(ctx context.Context, a Actor) (days *int, err error
 	if err := a.mayAdminister(); err != nil {
 		return nil, err
 	}
-	err = r.view(ctx, func(tx *store.Tx) (err error) {
+	err = r.view(store.ForAll(ctx), func(tx *store.Tx) (err error) {
 		days, err = audit.Days(ctx, tx)
 		return err
 	})
@@ -52,7 +52,7 @@ func (r *Registry) SetAuditDays(ctx context.Context, a Actor, days *int) error {
 	if err := a.mayAdminister(); err != nil {
 		return err
 	}
-	return r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	return r.change(store.ForAll(ctx), a, func(tx *store.Tx) (effect, error) {
 		before, err := audit.Days(ctx, tx)
 		if err != nil {
 			return effect{}, err

@@ -75,7 +75,7 @@ func (r *Registry) checkBearer(ctx context.Context, p auth.Principal, token stri
 func (r *Registry) tokenRules(ctx context.Context, org auth.OrgID, issuer string) (jwt.Rules, string, error) {
 	var uid string
 	var version int
-	err := r.db.View(ctx, func(tx *store.Tx) error {
+	err := r.db.View(forOrg(ctx, org), func(tx *store.Tx) error {
 		const q = `SELECT uid, version FROM issuer WHERE org = $1 AND issuer = $2`
 		return tx.QueryRowContext(ctx, q, org, issuer).Scan(&uid, &version)
 	})
@@ -99,7 +99,7 @@ func (r *Registry) tokenRules(ctx context.Context, org auth.OrgID, issuer string
 }
 
 func (r *Registry) readRules(ctx context.Context, org auth.OrgID, uid string, version int) (i Issuer, err error) {
-	err = r.db.View(ctx, func(tx *store.Tx) error {
+	err = r.db.View(forOrg(ctx, org), func(tx *store.Tx) error {
 		const q = `SELECT ` + issuerColumns + ` FROM issuer WHERE org = $1 AND uid = $2 AND version = $3`
 		i, err = one[Issuer](tx.QueryRowContext(ctx, q, org, uid, version), fmt.Errorf("%w: %w", errToken, errCredentialChanged))
 		return err
@@ -116,7 +116,7 @@ func (r *Registry) checkIssuer(ctx context.Context, org auth.OrgID, credential s
 	}
 	const q = `SELECT COUNT(*) FROM issuer WHERE org = $1 AND uid = $2 AND version = $3`
 	var found int
-	err = r.db.View(ctx, func(tx *store.Tx) error {
+	err = r.db.View(forOrg(ctx, org), func(tx *store.Tx) error {
 		return tx.QueryRowContext(ctx, q, org, uid, n).Scan(&found)
 	})
 	switch {

@@ -49,7 +49,7 @@ var errAlready = errors.New("the installation exists")
 func (r *Registry) Bootstrap(ctx context.Context) (BootstrapResult, error) {
 	var b BootstrapResult
 	a := systemActor("bootstrap")
-	err := r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	err := r.change(store.ForAll(ctx), a, func(tx *store.Tx) (effect, error) {
 		var did []effect
 		var err error
 		if b, did, err = r.bootstrap(ctx, tx); err != nil {
@@ -78,7 +78,7 @@ func systemActor(name string) Actor {
 // bootstrapped describes the installation that there is, without its secrets.
 func (r *Registry) bootstrapped(ctx context.Context) (BootstrapResult, error) {
 	b := BootstrapResult{Already: true}
-	err := r.view(ctx, func(tx *store.Tx) error {
+	err := r.view(store.ForAll(ctx), func(tx *store.Tx) error {
 		var first sql.NullInt64
 		err := tx.QueryRowContext(ctx, `SELECT first_sign_in_at, org FROM installation`).Scan(&first, &b.Org.ID)
 		b.SignedIn = first.Valid
@@ -169,7 +169,7 @@ func (r *Registry) firstCodes(ctx context.Context, tx *store.Tx, person string, 
 // signed in it is refused. Everything else stays as it is.
 func (r *Registry) Reissue(ctx context.Context) (BootstrapResult, error) {
 	var b BootstrapResult
-	err := r.change(ctx, systemActor("bootstrap"), func(tx *store.Tx) (effect, error) {
+	err := r.change(store.ForAll(ctx), systemActor("bootstrap"), func(tx *store.Tx) (effect, error) {
 		b = BootstrapResult{Already: true}
 		var first sql.NullInt64
 		const q = `SELECT first_sign_in_at, person, org FROM installation`

@@ -60,7 +60,7 @@ func (r *Registry) Certificates(ctx context.Context, a Actor, org auth.OrgID, ty
 func (r *Registry) liveCertificates(ctx context.Context, org auth.OrgID, typ, id string) ([]Certificate, error) {
 	const q = `SELECT serial, issued_at, not_after FROM device_certificate
 		WHERE org = $1 AND type = $2 AND device = $3 AND not_after > $4 ORDER BY issued_at, serial`
-	return list[Certificate](ctx, r, q, org, typ, id, micros(r.now()))
+	return list[Certificate](forOrg(ctx, org), r, q, org, typ, id, micros(r.now()))
 }
 
 // RevokeCertificate revokes one certificate of a device. It is refused from now
@@ -146,7 +146,7 @@ func (r *Registry) RenewCertificate(ctx context.Context, peer *x509.Certificate,
 func (r *Registry) certify(ctx context.Context, a Actor, csr *x509.CertificateRequest) ([]*x509.Certificate, error) {
 	p := a.Principal
 	typ, id := p.TypeAndID()
-	err := r.view(ctx, func(tx *store.Tx) error {
+	err := r.view(forOrg(ctx, p.Org), func(tx *store.Tx) error {
 		if _, err := enabledDevice(ctx, tx, p); err != nil {
 			return err
 		}
@@ -160,7 +160,7 @@ func (r *Registry) certify(ctx context.Context, a Actor, csr *x509.CertificateRe
 		return nil, fault(fmt.Errorf("issue certificate: %w", err))
 	}
 	serial := serialOf(cert)
-	err = r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	err = r.change(forOrg(ctx, p.Org), a, func(tx *store.Tx) (effect, error) {
 		e := effect{org: p.Org, action: "certificate.issue", target: p.ID,
 			detail: map[string]any{"serial": serial, "expires": cert.NotAfter.UTC().Format(time.RFC3339)}}
 		// It may have been disabled or deleted while the authority worked.

@@ -135,7 +135,7 @@ func TestDeviceListsUseAnIndex(t *testing.T) {
 func (w *world) plan(t *testing.T, q string, args []any) []string {
 	t.Helper()
 	var plan []string
-	check(t, w.db.View(t.Context(), func(tx *store.Tx) error {
+	check(t, w.db.View(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		rows, err := tx.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+q, args...)
 		if err != nil {
 			return err

@@ -69,7 +69,7 @@ func (r *Registry) Enrol(ctx context.Context, token secret.String, csrDER []byte
 		return nil, err
 	}
 	var d Device
-	err = r.change(ctx, Actor{Address: address}, func(tx *store.Tx) (effect, error) {
+	err = r.change(store.ForAll(ctx), Actor{Address: address}, func(tx *store.Tx) (effect, error) {
 		e := effect{action: "enrolment.use"}
 		var err error
 		d, err = r.bindEnrolment(ctx, tx, token, csr, &e)

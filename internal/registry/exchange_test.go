@@ -16,7 +16,7 @@ import (
 // replaced; the log tells its owner. To the client it is a refusal like another.
 func TestTokenFromBeforeSCRAM(t *testing.T) {
 	s := newScene(t)
-	check(t, s.db.Update(t.Context(), func(tx *store.Tx) error {
+	check(t, s.db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		_, err := tx.ExecContext(t.Context(), `UPDATE device SET scram = NULL`)
 		return err
 	}))

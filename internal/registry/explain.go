@@ -55,7 +55,7 @@ func (r *Registry) someone(ctx context.Context, p auth.Principal) (*account, err
 	missing := errs.E(errs.NotFound, "%s %q not found", p.Kind, clip(p.ID))
 	if p.Kind == auth.Person {
 		var acc *account
-		err := r.view(ctx, func(tx *store.Tx) error {
+		err := r.view(forOrg(ctx, p.Org), func(tx *store.Tx) error {
 			o, err := readOrg(ctx, tx, p.Org)
 			if err != nil {
 				return err
@@ -238,7 +238,7 @@ func (r *Registry) reads(ctx context.Context, acc *account, name string) (*Reade
 // candidates returns who may receive a topic at all, behind the position (kind, id).
 func (r *Registry) candidates(ctx context.Context, org auth.OrgID, name, kind, id string) ([]auth.Principal, error) {
 	var all []auth.Principal
-	err := r.view(ctx, func(tx *store.Tx) error {
+	err := r.view(forOrg(ctx, org), func(tx *store.Tx) error {
 		all = nil
 		if _, err := readOrg(ctx, tx, org); err != nil {
 			return err

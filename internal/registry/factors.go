@@ -62,10 +62,10 @@ func (r *Registry) Factors(ctx context.Context, a Actor) (all []Factor, left int
 		return nil, 0, err
 	}
 	const q = `SELECT id, name, confirmed, created_at FROM person_totp WHERE person = $1 ORDER BY id`
-	if all, err = list[Factor](ctx, r, q, a.Principal.ID); err != nil {
+	if all, err = list[Factor](store.ForAll(ctx), r, q, a.Principal.ID); err != nil {
 		return nil, 0, err
 	}
-	err = r.view(ctx, func(tx *store.Tx) error {
+	err = r.view(store.ForAll(ctx), func(tx *store.Tx) error {
 		err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM person_recovery WHERE person = $1`, a.Principal.ID).Scan(&left)
 		return wrap("count recovery codes", err)
 	})
@@ -106,7 +106,7 @@ func (r *Registry) AddFactor(ctx context.Context, a Actor, name string) (Factor,
 		return Factor{}, secret.String{}, fault(err)
 	}
 	var account string
-	err = r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	err = r.change(store.ForAll(ctx), a, func(tx *store.Tx) (effect, error) {
 		e := effect{action: "factor.create", target: a.Principal.ID, detail: map[string]any{"factor": f.ID, "kind": "totp"}}
 		p, err := readPerson(ctx, tx, a.Principal.ID)
 		if err != nil {
@@ -154,7 +154,7 @@ func (r *Registry) ConfirmFactor(ctx context.Context, a Actor, id string, code s
 		return nil, err
 	}
 	var fresh []secret.String
-	err := r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	err := r.change(store.ForAll(ctx), a, func(tx *store.Tx) (effect, error) {
 		fresh = nil
 		e := effect{action: "factor.confirm", target: a.Principal.ID, detail: map[string]any{"factor": id}}
 		first, err := hasFactor(ctx, tx, a.Principal.ID)
@@ -181,7 +181,7 @@ func (r *Registry) VerifySession(ctx context.Context, a Actor, code secret.Strin
 	if err := r.mayTryFactor(a); err != nil {
 		return err
 	}
-	err := r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	err := r.change(store.ForAll(ctx), a, func(tx *store.Tx) (effect, error) {
 		e := effect{action: "session.verify", target: a.Principal.ID, detail: map[string]any{"session": a.Session}}
 		how, err := r.takeFactor(ctx, tx, a.Principal.ID, code, errBadFactor)
 		if err != nil {
@@ -298,7 +298,7 @@ func (r *Registry) DeleteFactor(ctx context.Context, a Actor, id string) error {
 	if err := onlyPerson(a); err != nil {
 		return err
 	}
-	return r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	return r.change(store.ForAll(ctx), a, func(tx *store.Tx) (effect, error) {
 		e := effect{action: "factor.delete", target: a.Principal.ID, detail: map[string]any{"factor": id}}
 		if err := mayChangeFactors(ctx, tx, a); err != nil {
 			return e, err
@@ -335,7 +335,7 @@ func (r *Registry) RenewRecoveries(ctx context.Context, a Actor) ([]secret.Strin
 		return nil, err
 	}
 	var fresh []secret.String
-	err := r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	err := r.change(store.ForAll(ctx), a, func(tx *store.Tx) (effect, error) {
 		e := effect{action: "recovery.create", target: a.Principal.ID}
 		has, err := hasFactor(ctx, tx, a.Principal.ID)
 		if err == nil && !has {

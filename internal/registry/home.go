@@ -135,7 +135,7 @@ func (u *User) settle(ctx context.Context, tx *store.Tx) error {
 func (r *Registry) anonymous(ctx context.Context, ref auth.Ref) (*auth.Grant, error) {
 	p := ref.Principal
 	a := &account{principal: p}
-	err := r.db.View(ctx, func(tx *store.Tx) error {
+	err := r.db.View(forOrg(ctx, p.Org), func(tx *store.Tx) error {
 		o, err := readOrg(ctx, tx, p.Org)
 		if err != nil {
 			return nobody(err)
@@ -155,7 +155,7 @@ func (r *Registry) anonymous(ctx context.Context, ref auth.Ref) (*auth.Grant, er
 // Homes returns the organisations with the home profile.
 func (r *Registry) Homes(ctx context.Context) ([]auth.OrgID, error) {
 	var all []auth.OrgID
-	err := r.view(ctx, func(tx *store.Tx) error {
+	err := r.view(store.ForAll(ctx), func(tx *store.Tx) error {
 		all = nil
 		rows, err := tx.QueryContext(ctx, `SELECT id FROM org WHERE profile = $1 ORDER BY id`, ProfileHome)
 		if err != nil {

@@ -78,7 +78,7 @@ func (r *Registry) replaceImported(ctx context.Context, cl claim, keys []byte) e
 	p := cl.principal
 	errGone := errors.New("somebody else has replaced it")
 	a := Actor{Principal: p, Address: addressText(cl.address)}
-	err := r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	err := r.change(forOrg(ctx, cl.principal.Org), a, func(tx *store.Tx) (effect, error) {
 		const q = `UPDATE mqtt_user SET token_hash = $3, scram = $4, imported = NULL
 			WHERE org = $1 AND name = $2 AND imported IS NOT NULL AND NOT disabled`
 		res, err := tx.ExecContext(ctx, q, p.Org, p.ID, hashToken(r.ring, p, cl.token), keys)
@@ -97,7 +97,7 @@ func (r *Registry) imported(ctx context.Context, p auth.Principal) (owner auth.P
 	const own = `SELECT name, imported FROM mqtt_user WHERE org = $1 AND name = $2 AND imported IS NOT NULL AND NOT disabled`
 	const another = `SELECT name, imported FROM mqtt_user WHERE org = $1 AND imported IS NOT NULL ORDER BY name LIMIT 1`
 	owner = auth.Principal{Org: p.Org, Kind: auth.User}
-	err = r.db.View(ctx, func(tx *store.Tx) error {
+	err = r.db.View(forOrg(ctx, p.Org), func(tx *store.Tx) error {
 		err := tx.QueryRowContext(ctx, own, p.Org, p.ID).Scan(&owner.ID, &sealed)
 		if errors.Is(err, sql.ErrNoRows) {
 			err = tx.QueryRowContext(ctx, another, p.Org).Scan(&owner.ID, &sealed)

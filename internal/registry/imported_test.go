@@ -43,7 +43,7 @@ func scramLogin(org auth.OrgID, name string) auth.Credentials {
 // stored returns what is stored of a user's secrets.
 func (w *world) stored(t *testing.T, org auth.OrgID, name string) (hash, scram, imported []byte) {
 	t.Helper()
-	check(t, w.db.DB.View(t.Context(), func(tx *store.Tx) error {
+	check(t, w.db.DB.View(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		const q = `SELECT token_hash, scram, imported FROM mqtt_user WHERE org = $1 AND name = $2`
 		return tx.QueryRowContext(t.Context(), q, org, name).Scan(&hash, &scram, &imported)
 	}))
@@ -180,7 +180,7 @@ func TestImportedCannotBeChecked(t *testing.T) {
 		t.Errorf("waits for ever: %v", err)
 	}
 	<-w.importing
-	check(t, w.db.DB.Update(ctx, func(tx *store.Tx) error {
+	check(t, w.db.DB.Update(store.ForAll(ctx), func(tx *store.Tx) error {
 		_, err := tx.ExecContext(ctx, `UPDATE mqtt_user SET imported = $1`, []byte("rubbish"))
 		return err
 	}))

@@ -143,7 +143,7 @@ func (r *Registry) Accept(ctx context.Context, a Actor, code secret.String) (Mem
 		return Member{}, errs.E(errs.Denied, "only a person accepts an invitation")
 	}
 	var m Member
-	err := r.change(ctx, a, func(tx *store.Tx) (e effect, err error) {
+	err := r.change(store.ForAll(ctx), a, func(tx *store.Tx) (e effect, err error) {
 		m, e, err = r.join(ctx, tx, a.Principal.ID, code)
 		return e, err
 	})
@@ -168,7 +168,7 @@ func (r *Registry) Enter(ctx context.Context, code secret.String, name, purpose,
 	}
 	token := newToken()
 	a := Actor{Principal: auth.Principal{Kind: auth.Person, ID: id}, Address: address}
-	err = r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	err = r.change(store.ForAll(ctx), a, func(tx *store.Tx) (effect, error) {
 		const q = `INSERT INTO person (id, name, admin, created_at) VALUES ($1, $2, FALSE, $3)`
 		if _, err := tx.ExecContext(ctx, q, id, name, micros(r.now())); err != nil {
 			return effect{}, fmt.Errorf("insert person: %w", err)
@@ -233,7 +233,7 @@ func (r *Registry) SetPersonDisabled(ctx context.Context, a Actor, person string
 	if a.Principal.Kind == auth.Person && a.Principal.ID == person {
 		return errs.E(errs.Invalid, "nobody can disable themselves")
 	}
-	return r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	return r.change(store.ForAll(ctx), a, func(tx *store.Tx) (effect, error) {
 		e := effect{action: able("person", disabled), target: person}
 		res, err := tx.ExecContext(ctx, `UPDATE person SET disabled = $2 WHERE id = $1`, person, disabled)
 		if err := found(res, err, noPerson(person)); err != nil {

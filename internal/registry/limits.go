@@ -82,7 +82,7 @@ func (r *Registry) SetTypeLimits(ctx context.Context, a Actor, org auth.OrgID, t
 
 func (r *Registry) setLimits(ctx context.Context, a Actor, k limitKey, change map[string]any) (Limits, error) {
 	var now Limits
-	err := r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	err := r.change(forOrg(ctx, k.org), a, func(tx *store.Tx) (effect, error) {
 		e := effect{org: k.org, action: "org.limits", target: string(k.org), limits: &k}
 		var err error
 		if now, err = readBoth(ctx, tx, k); err != nil {
@@ -153,7 +153,7 @@ func (r *Registry) Limits(ctx context.Context, org auth.OrgID, typ string) (quot
 	if ok {
 		return l, nil
 	}
-	err := r.view(ctx, func(tx *store.Tx) (err error) {
+	err := r.view(forOrg(ctx, org), func(tx *store.Tx) (err error) {
 		l, err = readLimits(ctx, tx, k)
 		return err
 	})

@@ -116,7 +116,7 @@ func TestUnknownLimitsInTheStore(t *testing.T) {
 	check(t, err)
 	for _, q := range []string{`UPDATE org SET limits = $1 WHERE id = $2`, `UPDATE device_type SET limits = $1 WHERE org = $2`} {
 		set := func(text string) {
-			check(t, w.db.Update(ctx, func(tx *store.Tx) error {
+			check(t, w.db.Update(store.ForAll(ctx), func(tx *store.Tx) error {
 				_, err := tx.ExecContext(ctx, q, text, org)
 				return err
 			}))

@@ -121,7 +121,7 @@ func parsePrefix(s string) (netip.Prefix, error) {
 // installation.
 func (r *Registry) mayLock(ctx context.Context, a Actor, org auth.OrgID, p permission.Permission) (context.Context, permission.Holder, error) {
 	if org == "" {
-		return ctx, permission.Holder{System: true}, a.mayAdminister()
+		return store.ForAll(ctx), permission.Holder{System: true}, a.mayAdminister()
 	}
 	ctx, h, err := r.mayAs(ctx, a, org, p)
 	if err == nil {
@@ -355,7 +355,11 @@ func (r *Registry) locksOf(ctx context.Context, org auth.OrgID) (*lockSet, error
 		return s, nil
 	}
 	const q = `SELECT ` + lockColumns + ` FROM lockout WHERE org = $1`
-	all, err := list[Lock](ctx, r, q, org)
+	scope := forOrg(ctx, org)
+	if org == "" {
+		scope = store.ForAll(ctx) // of the installation
+	}
+	all, err := list[Lock](scope, r, q, org)
 	if err != nil {
 		return nil, fmt.Errorf("read locks: %w", err)
 	}

@@ -120,7 +120,7 @@ func (r *Registry) mayMember(ctx context.Context, a Actor, org auth.OrgID, perso
 		if err == nil && !h.Member {
 			err = noOrg(org)
 		}
-		return ctx, err
+		return forOrg(ctx, org), err
 	}
 	return r.may(ctx, a, org, p)
 }
@@ -131,7 +131,7 @@ func (r *Registry) Memberships(ctx context.Context, a Actor) ([]Member, error) {
 		return nil, nil
 	}
 	const q = `SELECT ` + memberColumns + ` FROM member m JOIN person p ON p.id = m.person WHERE m.person = $1 ORDER BY m.org LIMIT $2`
-	return list[Member](ctx, r, q, a.Principal.ID, maxLimit)
+	return list[Member](store.ForAll(ctx), r, q, a.Principal.ID, maxLimit)
 }
 
 // A MemberChange is what to change of a member; nil stays as it is.

@@ -83,7 +83,7 @@ const everybody = permission.Permission(254)
 func (w *world) almost(t *testing.T, p permission.Permission) Actor {
 	t.Helper()
 	a := Actor{Principal: auth.Principal{Kind: auth.Person, ID: "almost"}}
-	check(t, w.db.DB.Update(t.Context(), func(tx *store.Tx) error {
+	check(t, w.db.DB.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		for _, q := range []string{
 			`INSERT INTO role (org, name, description, permissions, created_at) SELECT id, 'almost', '', '', 1 FROM org WHERE TRUE ON CONFLICT (org, name) DO NOTHING`,
 			`INSERT INTO member (org, person, role, created_at) SELECT id, 'almost', 'almost', 1 FROM org WHERE TRUE ON CONFLICT (org, person) DO NOTHING`,

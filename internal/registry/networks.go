@@ -158,7 +158,7 @@ func (r *Registry) gateOf(ctx context.Context, org auth.OrgID) (*gate, error) {
 		return g, nil
 	}
 	g = &gate{policies: map[string]string{}}
-	err := r.db.View(ctx, func(tx *store.Tx) error {
+	err := r.db.View(forOrg(ctx, org), func(tx *store.Tx) error {
 		n, err := readNetwork(ctx, tx, org)
 		if err != nil {
 			return nobody(err)

@@ -67,7 +67,7 @@ func (r *Registry) CreateOrg(ctx context.Context, a Actor, o Org) (Org, error) {
 		return Org{}, err
 	}
 	o = r.completeOrg(o)
-	err := r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	err := r.change(forOrg(ctx, o.ID), a, func(tx *store.Tx) (effect, error) {
 		e := effect{org: o.ID, action: "org.create", target: string(o.ID), detail: o.detail()}
 		if err := r.insertOrg(ctx, tx, o); err != nil || a.Principal.Kind != auth.Person {
 			return e, err
@@ -143,12 +143,12 @@ func (r *Registry) Orgs(ctx context.Context, a Actor, p Page) ([]Org, string, er
 	switch {
 	case a.Admin:
 		const q = `SELECT ` + orgColumns + ` FROM org WHERE id > $1 ORDER BY id LIMIT $2`
-		all, err = list[Org](ctx, r, q, key[0], size+1)
+		all, err = list[Org](store.ForAll(ctx), r, q, key[0], size+1)
 	case a.Principal.Kind == auth.Person:
 		const q = `SELECT ` + orgColumns + ` FROM org WHERE id > $1
 			AND EXISTS (SELECT 1 FROM member m WHERE m.org = org.id AND m.person = $3 AND NOT m.disabled AND (m.expires_at = 0 OR m.expires_at > $4))
 			ORDER BY id LIMIT $2`
-		all, err = list[Org](ctx, r, q, key[0], size+1, a.Principal.ID, micros(r.now()))
+		all, err = list[Org](store.ForAll(ctx), r, q, key[0], size+1, a.Principal.ID, micros(r.now()))
 	default:
 		o, err := r.Org(ctx, a, a.Principal.Org)
 		if err != nil || string(o.ID) <= key[0] {
@@ -221,7 +221,7 @@ func (r *Registry) SetOrgDisabled(ctx context.Context, a Actor, id auth.OrgID, d
 	if err := a.mayAdminister(); err != nil {
 		return err
 	}
-	return r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	return r.change(forOrg(ctx, id), a, func(tx *store.Tx) (effect, error) {
 		res, err := tx.ExecContext(ctx, `UPDATE org SET disabled = $2 WHERE id = $1`, id, disabled)
 		return effect{org: id, action: able("org", disabled), target: string(id),
 			affected: []auth.Principal{{Org: id}}}, found(res, err, noOrg(id))
@@ -235,7 +235,7 @@ func (r *Registry) DeleteOrg(ctx context.Context, a Actor, id auth.OrgID) error 
 	if err := a.mayAdminister(); err != nil {
 		return err
 	}
-	return r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	return r.change(forOrg(ctx, id), a, func(tx *store.Tx) (effect, error) {
 		e := effect{org: id, action: "org.delete", target: string(id), gates: true, locks: true, affected: []auth.Principal{{Org: id}}}
 		// The devices go first: their types must not go before them.
 		if _, err := tx.ExecContext(ctx, `DELETE FROM device WHERE org = $1`, id); err != nil {

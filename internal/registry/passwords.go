@@ -132,7 +132,7 @@ func (r *Registry) triesOf(email, address string, known bool) []try {
 }
 
 func (r *Registry) readLogin(ctx context.Context, email, address string) (k knownLogin, err error) {
-	err = r.view(ctx, func(tx *store.Tx) error {
+	err = r.view(store.ForAll(ctx), func(tx *store.Tx) error {
 		const q = `SELECT ` + personColumns + ` FROM person WHERE email = $1 AND email <> ''`
 		p, err := one[Person](tx.QueryRowContext(ctx, q, email), errBadLogin)
 		if errors.Is(err, errBadLogin) {
@@ -228,7 +228,7 @@ func (r *Registry) openSession(ctx context.Context, k knownLogin, l Login, fresh
 	token := newToken()
 	a := Actor{Principal: auth.Principal{Kind: auth.Person, ID: k.person.ID}, Admin: k.person.Admin, Address: address}
 	isNew := false
-	err := r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	err := r.change(store.ForAll(ctx), a, func(tx *store.Tx) (effect, error) {
 		e := effect{action: "signin", target: k.person.ID, detail: map[string]any{"purpose": l.Purpose, "by": "password"}}
 		var stored string
 		if err := tx.QueryRowContext(ctx, `SELECT password FROM person WHERE id = $1 AND NOT disabled`, k.person.ID).Scan(&stored); err != nil || stored != k.password {
@@ -285,7 +285,7 @@ func (r *Registry) SetPassword(ctx context.Context, a Actor, old, fresh secret.S
 	var p Person
 	var stored string
 	var orgs []string
-	err := r.view(ctx, func(tx *store.Tx) (err error) {
+	err := r.view(store.ForAll(ctx), func(tx *store.Tx) (err error) {
 		if orgs, err = orgNames(ctx, tx, a.Principal.ID); err != nil {
 			return err
 		}
@@ -321,7 +321,7 @@ func (r *Registry) SetPassword(ctx context.Context, a Actor, old, fresh secret.S
 	if err != nil {
 		return fault(err)
 	}
-	return r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	return r.change(store.ForAll(ctx), a, func(tx *store.Tx) (effect, error) {
 		e := effect{action: "password.set", target: p.ID}
 		const q = `UPDATE person SET password = $2 WHERE id = $1 AND password = $3`
 		res, err := tx.ExecContext(ctx, q, p.ID, hash, stored)
@@ -361,7 +361,7 @@ func (r *Registry) SetMe(ctx context.Context, a Actor, c PersonChange) (Person, 
 		return Person{}, errs.E(errs.Denied, "only a person may do this")
 	}
 	var p Person
-	err := r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	err := r.change(store.ForAll(ctx), a, func(tx *store.Tx) (effect, error) {
 		old, err := readPerson(ctx, tx, a.Principal.ID)
 		if err != nil {
 			return effect{}, err

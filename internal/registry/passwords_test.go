@@ -76,7 +76,7 @@ func TestLogIn(t *testing.T) {
 		t.Errorf("records %q", got)
 	}
 	// The password and its hash are in neither the log nor the record.
-	check(t, w.db.DB.View(ctx, func(tx *store.Tx) error {
+	check(t, w.db.DB.View(store.ForAll(ctx), func(tx *store.Tx) error {
 		var n int
 		err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM audit_event WHERE record LIKE '%argon2%' OR record LIKE '%tractor%'`).Scan(&n)
 		if n != 0 {
@@ -147,7 +147,7 @@ func TestLogInRenewsTheHash(t *testing.T) {
 	a := w.withPassword(t)
 	const bcrypt = "$2b$05$abcdefghijklmnopqrstuuHNbAKRhpaujgo33bRWs.NLUTJO3lOy2" // "correct horse"
 	stored := func(set string) (s string) {
-		check(t, w.db.DB.Update(ctx, func(tx *store.Tx) error {
+		check(t, w.db.DB.Update(store.ForAll(ctx), func(tx *store.Tx) error {
 			if set != "" {
 				if _, err := tx.ExecContext(ctx, `UPDATE person SET password = $2 WHERE id = $1`, a.Principal.ID, set); err != nil {
 					return err

@@ -58,7 +58,7 @@ func (r *Registry) Person(ctx context.Context, a Actor, id string) (Person, erro
 		return Person{}, noPerson(id)
 	}
 	var p Person
-	err := r.view(ctx, func(tx *store.Tx) (err error) {
+	err := r.view(store.ForAll(ctx), func(tx *store.Tx) (err error) {
 		p, err = readPerson(ctx, tx, id)
 		return err
 	})
@@ -82,7 +82,7 @@ func (r *Registry) newCode(ctx context.Context, a Actor, purpose string) (secret
 		return secret.String{}, err
 	}
 	var code secret.String
-	err := r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	err := r.change(store.ForAll(ctx), a, func(tx *store.Tx) (effect, error) {
 		person, err := codeOwner(ctx, tx, a)
 		if err != nil {
 			return effect{}, err
@@ -134,7 +134,7 @@ func (r *Registry) SignIn(ctx context.Context, code secret.String, address, user
 	a := Actor{Address: address}
 	var person Person
 	isNew := false
-	err := r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	err := r.change(store.ForAll(ctx), a, func(tx *store.Tx) (effect, error) {
 		var purpose string
 		var err error
 		person, purpose, err = r.takeCode(ctx, tx, code)
@@ -199,7 +199,7 @@ func (r *Registry) refuseSignIn(ctx context.Context, address string, refusal err
 		return refusal
 	}
 	a := Actor{Principal: auth.Principal{Kind: auth.System, ID: "sign-in"}, Address: address}
-	err := r.change(ctx, a, func(*store.Tx) (effect, error) {
+	err := r.change(store.ForAll(ctx), a, func(*store.Tx) (effect, error) {
 		return effect{action: "signin.refuse", target: "sign-in", detail: map[string]any{"unrecorded": unrecorded}}, nil
 	})
 	if err != nil {

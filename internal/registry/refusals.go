@@ -232,6 +232,7 @@ func classOf(reason error) RefusalClass {
 // organisation and class with how often, first and last: the first within a
 // minute, later ones ever less often. With all it leaves nothing out.
 func (r *Registry) RecordRefusals(ctx context.Context, all bool) error {
+	ctx = store.ForAll(ctx)
 	there := r.tallied.unsettled()
 	err := r.view(ctx, func(tx *store.Tx) error {
 		for org := range there {

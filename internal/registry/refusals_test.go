@@ -29,7 +29,7 @@ type recordedRefusal struct {
 // refused returns the refusals on the audit record.
 func (w *world) refused(t *testing.T) (all []recordedRefusal) {
 	t.Helper()
-	check(t, w.db.DB.View(t.Context(), func(tx *store.Tx) error {
+	check(t, w.db.DB.View(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		rows, err := tx.QueryContext(t.Context(), `SELECT e.record FROM audit_search s JOIN audit_event e ON e.seq = s.seq WHERE s.noun = 'refuse' ORDER BY e.seq`)
 		if err != nil {
 			return err

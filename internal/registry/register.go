@@ -56,7 +56,7 @@ func (r *Registry) Register(ctx context.Context, ref auth.Ref, inTopic string) e
 	if err != nil {
 		return fault(err)
 	}
-	err = r.change(ctx, Actor{Principal: ref.Principal}, func(tx *store.Tx) (effect, error) {
+	err = r.change(forOrg(ctx, d.Org), Actor{Principal: ref.Principal}, func(tx *store.Tx) (effect, error) {
 		if err := readRegistrar(ctx, tx, ref.Principal); err != nil {
 			return effect{}, err
 		}

@@ -170,6 +170,15 @@ func (r *Registry) announce(e effect) {
 	}
 }
 
+// forOrg returns a context whose transactions reach one organisation only, as far
+// as the store can tell. A stranger may name none: then they find nobody.
+func forOrg(ctx context.Context, org auth.OrgID) context.Context {
+	if org == "" {
+		org = "-" // no organisation has this id
+	}
+	return store.ForOrg(ctx, string(org))
+}
+
 // view runs fn on one state of the store.
 func (r *Registry) view(ctx context.Context, fn func(*store.Tx) error) error {
 	return fault(r.db.View(ctx, fn))

@@ -31,6 +31,7 @@ func (r *Registry) mayAs(ctx context.Context, a Actor, org auth.OrgID, p permiss
 	if err != nil {
 		return ctx, h, err
 	}
+	ctx = forOrg(ctx, org) // from here on nothing else is to be seen
 	switch permission.Decide(h, p) {
 	case permission.Allowed:
 		return ctx, h, r.unlockedActor(ctx, a, org)
@@ -112,7 +113,7 @@ func (r *Registry) holder(ctx context.Context, a Actor, org auth.OrgID) (permiss
 	default:
 		return permission.Holder{}, nil
 	}
-	err := r.view(ctx, func(tx *store.Tx) (err error) {
+	err := r.view(forOrg(ctx, org), func(tx *store.Tx) (err error) {
 		if _, err := readOrg(ctx, tx, org); err != nil {
 			return err
 		}

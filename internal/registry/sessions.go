@@ -84,7 +84,7 @@ func clip(s string) string {
 func (r *Registry) Session(ctx context.Context, token secret.String, address string) (Actor, error) {
 	var s Session
 	var p Person
-	err := r.view(ctx, func(tx *store.Tx) (err error) {
+	err := r.view(store.ForAll(ctx), func(tx *store.Tx) (err error) {
 		s, p, err = r.readSession(ctx, tx, token)
 		return err
 	})
@@ -114,7 +114,7 @@ func (r *Registry) noteUse(ctx context.Context, s Session, address string) {
 	if r.now().Sub(s.Used) < useEvery && (s.UsedFrom == address || s.UsedFrom == "" && s.Address == address) {
 		return
 	}
-	err := r.db.Update(ctx, func(tx *store.Tx) error {
+	err := r.db.Update(store.ForAll(ctx), func(tx *store.Tx) error {
 		_, err := tx.ExecContext(ctx, `UPDATE person_session SET used_at = $2, used_from = $3 WHERE id = $1`, s.ID, micros(r.now()), clip(address))
 		return err
 	})
@@ -145,7 +145,7 @@ func (r *Registry) sessionPerson(ctx context.Context, tx *store.Tx, s Session) (
 
 // SignOut ends the session of token, and the connections made with it.
 func (r *Registry) SignOut(ctx context.Context, token secret.String) error {
-	return r.change(ctx, Actor{}, func(tx *store.Tx) (effect, error) {
+	return r.change(store.ForAll(ctx), Actor{}, func(tx *store.Tx) (effect, error) {
 		s, p, err := r.readSession(ctx, tx, token)
 		if err != nil {
 			return effect{}, err
@@ -162,7 +162,7 @@ func (r *Registry) Sessions(ctx context.Context, a Actor) ([]Session, error) {
 		return nil, errs.E(errs.Denied, "only a person has sessions")
 	}
 	const q = `SELECT ` + sessionColumns + ` FROM person_session WHERE person = $1 AND expires_at > $2 ORDER BY id`
-	return list[Session](ctx, r, q, a.Principal.ID, micros(r.now()))
+	return list[Session](store.ForAll(ctx), r, q, a.Principal.ID, micros(r.now()))
 }
 
 // RevokeSession ends one of a's sessions, and the connections made with it.
@@ -170,7 +170,7 @@ func (r *Registry) RevokeSession(ctx context.Context, a Actor, id string) error 
 	if a.Principal.Kind != auth.Person {
 		return errs.E(errs.Denied, "only a person has sessions")
 	}
-	return r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	return r.change(store.ForAll(ctx), a, func(tx *store.Tx) (effect, error) {
 		e := effect{action: "session.revoke", target: id}
 		err := r.endSession(ctx, tx, a.Principal.ID, id, &e)
 		return e, err
@@ -183,7 +183,7 @@ func (r *Registry) EndOtherSessions(ctx context.Context, a Actor) error {
 	if a.Principal.Kind != auth.Person {
 		return errs.E(errs.Denied, "only a person has sessions")
 	}
-	return r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	return r.change(store.ForAll(ctx), a, func(tx *store.Tx) (effect, error) {
 		e := effect{action: "session.revoke_others", target: a.Principal.ID}
 		return e, r.endOthers(ctx, tx, a, &e)
 	})

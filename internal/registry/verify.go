@@ -231,7 +231,7 @@ func (r *Registry) checkCertificate(ctx context.Context, p auth.Principal, seria
 	const q = `SELECT COUNT(*) FROM device_certificate
 		WHERE serial = $1 AND org = $2 AND type = $3 AND device = $4 AND not_after > $5`
 	var n int
-	err := r.db.View(ctx, func(tx *store.Tx) error {
+	err := r.db.View(forOrg(ctx, p.Org), func(tx *store.Tx) error {
 		return tx.QueryRowContext(ctx, q, serial, p.Org, typ, id, micros(r.now())).Scan(&n)
 	})
 	if err != nil {
@@ -269,7 +269,7 @@ func (r *Registry) personGrant(ctx context.Context, ref auth.Ref,
 	var expires time.Time
 	var session string
 	org := ref.Principal.Org
-	err := r.db.View(ctx, func(tx *store.Tx) error {
+	err := r.db.View(forOrg(ctx, org), func(tx *store.Tx) error {
 		s, p, err := find(tx)
 		if err != nil {
 			return err
@@ -318,7 +318,7 @@ func (r *Registry) Renew(ctx context.Context, ref auth.Ref) (*auth.Grant, error)
 // exists returns errNobody if there is no organisation of that name, and a
 // refusal if there is: nobody is let in as a whole organisation.
 func (r *Registry) exists(ctx context.Context, org auth.OrgID) error {
-	return r.db.View(ctx, func(tx *store.Tx) error {
+	return r.db.View(forOrg(ctx, org), func(tx *store.Tx) error {
 		if _, err := readOrg(ctx, tx, org); err != nil {
 			return nobody(err)
 		}

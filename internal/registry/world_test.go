@@ -124,7 +124,7 @@ func openWorld(t testing.TB, dir string) *world {
 	var err error
 	w := &world{dir: dir, db: &breakable{DB: file}, file: file, log: &lockedBuffer{}, clock: &clock{},
 		admin: Actor{Principal: auth.Principal{Kind: auth.Person, ID: "tester"}, Admin: true, Address: "192.0.2.1:5"}}
-	check(t, file.Update(ctx, func(tx *store.Tx) error {
+	check(t, file.Update(store.ForAll(ctx), func(tx *store.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO person (id, name, admin, created_at) VALUES ('tester', 'Tester', FALSE, 1) ON CONFLICT (id) DO NOTHING`)
 		return err
 	}))
@@ -140,7 +140,7 @@ func openWorld(t testing.TB, dir string) *world {
 // newPerson makes a person who is a member of nothing.
 func (w *world) newPerson(t testing.TB, id string) Actor {
 	t.Helper()
-	check(t, w.db.DB.Update(t.Context(), func(tx *store.Tx) error {
+	check(t, w.db.DB.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		_, err := tx.ExecContext(t.Context(), `INSERT INTO person (id, name, admin, created_at) VALUES ($1, $1, FALSE, 1)`, id)
 		return err
 	}))
@@ -150,7 +150,7 @@ func (w *world) newPerson(t testing.TB, id string) Actor {
 // join makes a person a member of org.
 func (w *world) join(t testing.TB, org auth.OrgID, person, role string) Actor {
 	t.Helper()
-	check(t, w.db.DB.Update(t.Context(), func(tx *store.Tx) error {
+	check(t, w.db.DB.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		return insertMember(t.Context(), tx, Member{Org: org, Person: person, Role: role, Created: w.now()})
 	}))
 	return Actor{Principal: auth.Principal{Kind: auth.Person, ID: person}}
@@ -212,7 +212,7 @@ func (w *world) simple(t testing.TB) (auth.OrgID, secret.String) {
 func (w *world) records(t testing.TB) []string {
 	t.Helper()
 	var all []string
-	check(t, w.db.DB.View(t.Context(), func(tx *store.Tx) error {
+	check(t, w.db.DB.View(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		rows, err := tx.QueryContext(t.Context(), `SELECT record FROM audit_event ORDER BY seq`)
 		if err != nil {
 			return err
@@ -266,7 +266,7 @@ func third[A, B any](_ A, _ B, err error) error { return err }
 // count returns how many rows a table has.
 func (w *world) count(t testing.TB, table string) (n int) {
 	t.Helper()
-	check(t, w.db.DB.View(t.Context(), func(tx *store.Tx) error {
+	check(t, w.db.DB.View(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		return tx.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM `+table).Scan(&n)
 	}))
 	return n

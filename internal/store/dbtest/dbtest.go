@@ -108,7 +108,7 @@ func Mend(t testing.TB, db store.DB) {
 
 func execute(t testing.TB, db store.DB, query string) {
 	t.Helper()
-	if err := db.Update(t.Context(), func(tx *store.Tx) error {
+	if err := db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		_, err := tx.ExecContext(t.Context(), query)
 		return err
 	}); err != nil {

@@ -112,5 +112,6 @@ func parseOwner(dsn secret.String, app *pgx.ConnConfig) (*pgx.ConnConfig, error)
 	case owner.Database != app.Database:
 		return nil, errs.E(errs.Invalid, "the owner's URL names another database")
 	}
+	owner.RuntimeParams["keepmq.org"] = everything // its own tables are protected from it too
 	return owner, nil
 }

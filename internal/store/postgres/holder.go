@@ -40,6 +40,8 @@ type holder struct {
 var (
 	errNotHeld = errs.E(errs.Unavailable, "the connection to the database is lost; nothing is answered until it is back")
 	errTaken   = errs.E(errs.Unavailable, "another KeepMQ has taken the database; this one must be stopped")
+	// A mistake of ours. What saw nothing instead could take that for "no locks".
+	errNoScope = errors.New("a transaction was begun without saying whose it is")
 	errInUse   = errs.E(errs.Unavailable, "another KeepMQ uses the database; stop that one first")
 )
 
@@ -179,18 +181,24 @@ func (h *holder) state() error {
 	return nil
 }
 
-// confirm begins every transaction: it is one of the present holder. One that
-// changes something keeps the next holder waiting until it has ended.
+// confirm begins every transaction: it is one of the present holder, and reaches
+// what the scope of ctx says. One that changes something keeps the next holder
+// waiting until it has ended.
 func (h *holder) confirm(ctx context.Context, tx *store.Tx, change bool) error {
 	if err := h.state(); err != nil {
 		return err
 	}
-	q := `SELECT epoch FROM store_holder WHERE id = 1`
+	scope := setting(ctx)
+	if scope == "" {
+		return errNoScope
+	}
+	q := `SELECT epoch, set_config('keepmq.org', $1, TRUE) FROM store_holder WHERE id = 1`
 	if change {
 		q += ` FOR SHARE`
 	}
 	var epoch int64
-	if err := tx.QueryRowContext(ctx, q).Scan(&epoch); err != nil {
+	var set string
+	if err := tx.QueryRowContext(ctx, q, scope).Scan(&epoch, &set); err != nil {
 		return fmt.Errorf("confirm who holds the database: %w", err)
 	}
 	if epoch != h.epoch {
@@ -198,6 +206,22 @@ func (h *holder) confirm(ctx context.Context, tx *store.Tx, change bool) error {
 		return errTaken
 	}
 	return nil
+}
+
+// everything is the scope of the installation, as the policies know it. No
+// organisation is called that.
+const everything = "*"
+
+// setting returns the scope of ctx as the policies know it; "" reaches nothing.
+func setting(ctx context.Context) string {
+	org, all := store.Scope(ctx)
+	switch {
+	case all:
+		return everything
+	case org == everything:
+		return ""
+	}
+	return org
 }
 
 // close gives the database free.

@@ -74,7 +74,7 @@ func prepare(ctx context.Context, c Config, app *pgx.ConnConfig) error {
 			return errs.E(errs.Unavailable, "the schema of the database is older than this program (%d, not %d); start it once with the owner's URL", have, want)
 		}
 	}
-	return nil
+	return isolated(ctx, db)
 }
 
 // migrate makes every step that is missing as the owner, and gives role the
@@ -109,7 +109,32 @@ func migrate(ctx context.Context, owner *pgx.ConnConfig, role string) error {
 			return fmt.Errorf("bring schema up to date: %w", err)
 		}
 	}
+	if _, err := db.ExecContext(ctx, `SELECT keepmq_isolate()`); err != nil {
+		return fmt.Errorf("protect the rows of organisations: %w", err)
+	}
 	return grant(ctx, db, role)
+}
+
+// isolated refuses a database that would not keep organisations apart: where a
+// table of theirs has no policy, or the role could take one away.
+func isolated(ctx context.Context, db *sql.DB) error {
+	const q = `SELECT COUNT(*) FILTER (WHERE NOT (c.relrowsecurity AND c.relforcerowsecurity)
+			OR NOT EXISTS (SELECT 1 FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = 'keepmq_org')
+			OR EXISTS (SELECT 1 FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname <> 'keepmq_org')),
+		COUNT(*) FILTER (WHERE pg_has_role(c.relowner, 'MEMBER'))
+		FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND (c.relname IN ('org', 'retired_org', 'data_key')
+			OR EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'org'))`
+	var open, owned int
+	if err := db.QueryRowContext(ctx, q).Scan(&open, &owned); err != nil {
+		return fmt.Errorf("look at the policies: %w", err)
+	}
+	if open > 0 {
+		return errs.E(errs.Unavailable, "%d tables of the database do not keep organisations apart; start it once with the owner's URL", open)
+	}
+	if owned > 0 {
+		return errs.E(errs.Unavailable, "the role of the database URL owns tables, or is a member of their owner; take another one")
+	}
+	return nil
 }
 
 // grant lets role read and write rows of every table that there is now.

@@ -58,14 +58,14 @@ func wantUnavailable(t *testing.T, err error, words string) {
 }
 
 func addOrg(ctx context.Context, db store.DB, id string) error {
-	return db.Update(ctx, func(tx *store.Tx) error {
+	return db.Update(store.ForAll(ctx), func(tx *store.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO retired_org (id, deleted_at) VALUES ($1, 1)`, id)
 		return err
 	})
 }
 
 func orgs(ctx context.Context, db store.DB) (n int, err error) {
-	err = db.View(ctx, func(tx *store.Tx) error {
+	err = db.View(store.ForAll(ctx), func(tx *store.Tx) error {
 		return tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM retired_org`).Scan(&n)
 	})
 	return n, err
@@ -84,7 +84,7 @@ func TestSchema(t *testing.T) {
 	db = mustOpen(t, postgres.Config{DSN: c.DSN})
 	for _, q := range []string{`DROP TABLE device`, `ALTER TABLE device ADD COLUMN x TEXT`, `CREATE TABLE x (y TEXT)`,
 		`TRUNCATE device`, `UPDATE goose_db_version SET version_id = 1`, `SET ROLE keepmq_owner`} {
-		err := db.Update(t.Context(), func(tx *store.Tx) error {
+		err := db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 			_, err := tx.ExecContext(t.Context(), q)
 			return err
 		})
@@ -137,7 +137,7 @@ func TestRepeats(t *testing.T) {
 		t.Fatal(err)
 	}
 	ran := 0
-	err := db.Update(t.Context(), func(tx *store.Tx) error {
+	err := db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		ran++
 		var at int64
 		if err := tx.QueryRowContext(t.Context(), `SELECT deleted_at FROM retired_org WHERE id = 'a'`).Scan(&at); err != nil {
@@ -153,13 +153,13 @@ func TestRepeats(t *testing.T) {
 		t.Fatalf("ran %d times, error %v", ran, err)
 	}
 	var at int64
-	if err := db.View(t.Context(), func(tx *store.Tx) error {
+	if err := db.View(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		return tx.QueryRowContext(t.Context(), `SELECT deleted_at FROM retired_org`).Scan(&at)
 	}); err != nil || at != 11 {
 		t.Errorf("the value is %d, want 11; error %v", at, err)
 	}
 	ran = 0
-	err = db.Update(t.Context(), func(tx *store.Tx) error { // and not for ever
+	err = db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error { // and not for ever
 		ran++
 		var at int64
 		if err := tx.QueryRowContext(t.Context(), `SELECT deleted_at FROM retired_org WHERE id = 'a'`).Scan(&at); err != nil {
@@ -245,7 +245,7 @@ func TestTaken(t *testing.T) {
 	inside, leave := make(chan struct{}), make(chan struct{})
 	first := make(chan error, 1)
 	go func() {
-		first <- db.Update(t.Context(), func(tx *store.Tx) error {
+		first <- db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 			close(inside)
 			<-leave
 			_, err := tx.ExecContext(t.Context(), `INSERT INTO retired_org (id, deleted_at) VALUES ('old', 1)`)

@@ -67,7 +67,7 @@ func create(t *testing.T, db store.DB) {
 
 func update(t *testing.T, db store.DB, fn func(*store.Tx) error) {
 	t.Helper()
-	if err := db.Update(t.Context(), fn); err != nil {
+	if err := db.Update(store.ForAll(t.Context()), fn); err != nil {
 		t.Fatalf("update: %v", err)
 	}
 }
@@ -86,7 +86,7 @@ func put(t *testing.T, db store.DB, name string, n int64) {
 func get(t *testing.T, db store.DB, name string) int64 {
 	t.Helper()
 	n := int64(-1)
-	err := db.View(context.Background(), func(tx *store.Tx) error {
+	err := db.View(store.ForAll(context.Background()), func(tx *store.Tx) error {
 		return tx.QueryRowContext(context.Background(),
 			`SELECT COALESCE(MAX(n), -1) FROM contract WHERE name = $1`, name).Scan(&n)
 	})
@@ -111,7 +111,7 @@ func testCommit(t *testing.T, db store.DB) {
 
 func testError(t *testing.T, db store.DB) {
 	refused := errors.New("refused")
-	err := db.Update(t.Context(), func(tx *store.Tx) error {
+	err := db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		if err := insert(t.Context(), tx, "a", 1); err != nil {
 			return err
 		}
@@ -133,7 +133,7 @@ func testPanic(t *testing.T, db store.DB) {
 				t.Error("the panic did not reach the caller")
 			}
 		}()
-		_ = db.Update(t.Context(), func(tx *store.Tx) error {
+		_ = db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 			if err := insert(t.Context(), tx, "a", 1); err != nil {
 				return err
 			}
@@ -148,7 +148,7 @@ func testPanic(t *testing.T, db store.DB) {
 
 func testCancel(t *testing.T, db store.DB) {
 	ctx, cancel := context.WithCancel(t.Context())
-	err := db.Update(ctx, func(tx *store.Tx) error {
+	err := db.Update(store.ForAll(ctx), func(tx *store.Tx) error {
 		if err := insert(t.Context(), tx, "a", 1); err != nil {
 			return err
 		}
@@ -168,7 +168,7 @@ func testCancelWaiting(t *testing.T, db store.DB) {
 	inside, leave := make(chan struct{}), make(chan struct{})
 	first := make(chan error, 1)
 	go func() {
-		first <- db.Update(t.Context(), func(tx *store.Tx) error {
+		first <- db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 			if err := insert(t.Context(), tx, "a", 1); err != nil {
 				return err
 			}
@@ -180,7 +180,7 @@ func testCancelWaiting(t *testing.T, db store.DB) {
 	<-inside
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := db.Update(ctx, func(tx *store.Tx) error { return insert(ctx, tx, "a", 2) }); err == nil {
+	if err := db.Update(store.ForAll(ctx), func(tx *store.Tx) error { return insert(ctx, tx, "a", 2) }); err == nil {
 		t.Errorf("a second writer of the same row did not wait")
 	}
 	if get(t, db, "a") != -1 { // readers do not wait, and see nothing of it
@@ -197,7 +197,7 @@ func testCancelWaiting(t *testing.T, db store.DB) {
 
 func testOnCommit(t *testing.T, db store.DB) {
 	var calls []string
-	_ = db.Update(t.Context(), func(tx *store.Tx) error {
+	_ = db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		tx.OnCommit(func() { calls = append(calls, "undone") })
 		return errors.New("refused")
 	})
@@ -215,7 +215,7 @@ func testOnCommit(t *testing.T, db store.DB) {
 }
 
 func testViewWrites(t *testing.T, db store.DB) {
-	err := db.View(t.Context(), func(tx *store.Tx) error { return insert(t.Context(), tx, "a", 1) })
+	err := db.View(store.ForAll(t.Context()), func(tx *store.Tx) error { return insert(t.Context(), tx, "a", 1) })
 	if err == nil {
 		t.Error("a view could write")
 	}
@@ -229,13 +229,13 @@ func testViewWrites(t *testing.T, db store.DB) {
 func testViewEnds(t *testing.T, db store.DB) {
 	refused := errors.New("refused")
 	for range 50 {
-		err := db.View(t.Context(), func(*store.Tx) error { return refused })
+		err := db.View(store.ForAll(t.Context()), func(*store.Tx) error { return refused })
 		if !errors.Is(err, refused) {
 			t.Fatalf("error %v, want that of the function", err)
 		}
 		func() {
 			defer func() { _ = recover() }()
-			_ = db.View(t.Context(), func(*store.Tx) error { panic("bug") })
+			_ = db.View(store.ForAll(t.Context()), func(*store.Tx) error { panic("bug") })
 		}()
 	}
 	put(t, db, "a", 1)
@@ -246,7 +246,7 @@ func testViewEnds(t *testing.T, db store.DB) {
 
 func testSnapshot(t *testing.T, db store.DB) {
 	put(t, db, "a", 1)
-	err := db.View(t.Context(), func(tx *store.Tx) error {
+	err := db.View(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		var before, after int64
 		const q = `SELECT COUNT(*) FROM contract`
 		if err := tx.QueryRowContext(t.Context(), q).Scan(&before); err != nil {
@@ -276,7 +276,7 @@ func testSerial(t *testing.T, db store.DB) {
 	for range writers {
 		wg.Go(func() {
 			for range rounds {
-				err := db.Update(t.Context(), func(tx *store.Tx) error {
+				err := db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 					var n int64
 					if err := tx.QueryRowContext(t.Context(), `SELECT n FROM contract WHERE name = 'sum'`).Scan(&n); err != nil {
 						return err
@@ -298,13 +298,13 @@ func testSerial(t *testing.T, db store.DB) {
 
 func testUnique(t *testing.T, db store.DB) {
 	put(t, db, "a", 1)
-	err := db.Update(t.Context(), func(tx *store.Tx) error {
+	err := db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		return fmt.Errorf("insert: %w", insert(t.Context(), tx, "a", 2))
 	})
 	if !store.IsUnique(err) {
 		t.Errorf("IsUnique(%v) = false for a row that exists", err)
 	}
-	err = db.Update(t.Context(), func(tx *store.Tx) error { return insert(t.Context(), tx, "b", -1) })
+	err = db.Update(store.ForAll(t.Context()), func(tx *store.Tx) error { return insert(t.Context(), tx, "b", -1) })
 	if err == nil || store.IsUnique(err) {
 		t.Errorf("a violated check: error %v, IsUnique %v", err, store.IsUnique(err))
 	}
@@ -331,7 +331,7 @@ func testPortable(t *testing.T, db store.DB) {
 		}
 		return err
 	})
-	err := db.View(ctx, func(tx *store.Tx) error {
+	err := db.View(store.ForAll(ctx), func(tx *store.Tx) error {
 		var name string
 		var data []byte
 		var flag bool

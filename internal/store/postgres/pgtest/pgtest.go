@@ -34,16 +34,19 @@ const (
 	Super = "super"        // may do everything
 	Owner = "keepmq_owner" // owns the databases
 	Role  = "keepmq"       // reads and writes rows
+
+	Password = "role secret" // of Role
 )
 
 // A Server is a running PostgreSQL.
 type Server struct {
 	Dir  string // of its socket, which lets in everybody who can enter the folder
+	port int    // in the name of the socket
 	last atomic.Int64
 }
 
 var shared = sync.OnceValues(func() (*Server, error) {
-	s, err := start()
+	s, err := start(nil)
 	if err != nil {
 		return nil, err
 	}
@@ -194,7 +197,7 @@ func (s *Server) Config(name string) postgres.Config {
 
 func (s *Server) url(role, name string) string {
 	u := url.URL{Scheme: "postgresql", User: url.User(role), Path: "/" + name,
-		RawQuery: url.Values{"host": {s.Dir}}.Encode()}
+		RawQuery: url.Values{"host": {s.Dir}, "port": {strconv.Itoa(s.port)}}.Encode()}
 	return u.String()
 }
 
@@ -262,9 +265,9 @@ wait $pid
 rm -rf "$2"
 `
 
-// start makes a server that others reach by its socket only. settings are lines
-// of its configuration.
-func start(settings ...string) (*Server, error) {
+// start makes a server that others reach by its socket. prepare, if not nil, puts
+// into its folder what settings, lines of its configuration, need.
+func start(prepare func(dir string, who *syscall.Credential) error, settings ...string) (*Server, error) {
 	who, err := unprivileged()
 	if err != nil {
 		return nil, err
@@ -292,6 +295,11 @@ func start(settings ...string) (*Server, error) {
 	if out, err := make.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, out)
 	}
+	if prepare != nil {
+		if err := prepare(dir, who); err != nil {
+			return nil, err
+		}
+	}
 	settings = append([]string{"listen_addresses = ''", "unix_socket_directories = '" + dir + "'", "fsync = off",
 		"full_page_writes = off", "max_connections = 300", "shared_buffers = 32MB", "autovacuum = off", "wal_level = minimal", "max_wal_senders = 0"}, settings...)
 	f, err := os.OpenFile(dir+"/data/postgresql.conf", os.O_APPEND|os.O_WRONLY, 0)
@@ -313,7 +321,10 @@ func start(settings ...string) (*Server, error) {
 	if err := run.Start(); err != nil {
 		return nil, err
 	}
-	s := &Server{Dir: dir}
+	s := &Server{Dir: dir, port: 5432}
+	for _, line := range settings {
+		_, _ = fmt.Sscanf(line, "port = %d", &s.port) // or it is another line
+	}
 	return s, s.settle()
 }
 
@@ -327,7 +338,7 @@ func (s *Server) settle() error {
 	for range 200 {
 		err = s.exec("postgres",
 			`CREATE ROLE `+Owner+` LOGIN PASSWORD 'owner secret'`,
-			`CREATE ROLE `+Role+` LOGIN PASSWORD 'role secret'`)
+			`CREATE ROLE `+Role+` LOGIN PASSWORD '`+Password+`'`)
 		if err == nil {
 			return nil
 		}
