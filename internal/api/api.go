@@ -24,6 +24,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/keepmq/keepmq/internal/alert"
 	"github.com/keepmq/keepmq/internal/audit"
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/quota"
@@ -40,6 +41,7 @@ const (
 // A Config names the parts the API stands on.
 type Config struct {
 	Registry *registry.Registry
+	Alerts   *alert.Service
 	Audit    *audit.Log
 	// AuditDays is for how many days texts of audit records are kept where
 	// nothing else was set; 0: for ever.
@@ -59,6 +61,7 @@ type Config struct {
 
 type server struct {
 	registry *registry.Registry
+	alerts   *alert.Service
 	audit    *audit.Log
 	keepDays int
 	ca       []byte
@@ -73,7 +76,7 @@ type server struct {
 
 // New returns the handler for /api/, /healthz and /readyz.
 func New(c Config) http.Handler {
-	s := &server{registry: c.Registry, audit: c.Audit, keepDays: c.AuditDays, ca: c.CA, ready: c.Ready, log: c.Log,
+	s := &server{registry: c.Registry, alerts: c.Alerts, audit: c.Audit, keepDays: c.AuditDays, ca: c.CA, ready: c.Ready, log: c.Log,
 		limits: c.Limits.Over(quota.Defaults()), usage: c.Usage, limitEvents: c.LimitEvents}
 	if s.ready == nil {
 		s.ready = func(context.Context) error { return nil }

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/keepmq/keepmq/internal/alert"
+	"github.com/keepmq/keepmq/internal/alert/webhook"
 	"github.com/keepmq/keepmq/internal/api"
 	"github.com/keepmq/keepmq/internal/audit"
 	"github.com/keepmq/keepmq/internal/auth"
@@ -59,7 +61,9 @@ func start(t testing.TB) *fixture {
 	must(t, err)
 
 	s := httptest.NewUnstartedServer(api.New(api.Config{
-		Registry: f.registry, Audit: log, CA: authority.RootPEM(), Log: logger, Version: "test",
+		Registry: f.registry, Audit: log,
+		Alerts: alert.New(alert.Config{DB: db, Ring: ring, Registry: f.registry, Webhooks: webhook.New(webhook.Guard{}, nil), Log: logger}),
+		CA:     authority.RootPEM(), Log: logger, Version: "test",
 		Usage: func(_ context.Context, _ auth.OrgID, typ string) (map[quota.Limit]int64, error) {
 			if typ != "" {
 				return map[quota.Limit]int64{quota.TypeConnections: 2}, nil

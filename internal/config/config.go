@@ -53,6 +53,8 @@ type Config struct {
 	Log   Log   `yaml:"log"`
 	Audit Audit `yaml:"audit"`
 	Edge  Edge  `yaml:"edge"`
+
+	Alerts Alerts `yaml:"alerts"`
 }
 
 // The stores that there are.
@@ -135,6 +137,7 @@ func Default() Config {
 		HTTPS:  HTTPS{Listen: ":8443"},
 		Log:    Log{Level: slog.LevelInfo, Format: "text"},
 		Edge:   Edge{Interval: 2 * time.Second},
+		Alerts: Alerts{Mail: Mail{TLS: "starttls"}},
 	}
 }
 
@@ -264,6 +267,7 @@ func (c Config) Validate() error {
 	within("mqtt.max_keep_alive", c.MQTT.MaxKeepAlive, 0, 65535*time.Second)
 	within("mqtt.max_session_expiry", c.MQTT.MaxSessionExpiry, 0, 10*365*24*time.Hour)
 	within("edge.interval", c.Edge.Interval, 100*time.Millisecond, 24*time.Hour)
+	c.Alerts.validate(fail)
 	if c.Audit.KeepDays != 0 {
 		between("audit.keep_days", int64(c.Audit.KeepDays), 30, 36500)
 	}

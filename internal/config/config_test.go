@@ -48,7 +48,7 @@ func TestDescribe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Names = nil // the empty list of the file
+	c.Names, c.Alerts.Recipients, c.Alerts.WebhookAllow = nil, nil, nil // the empty lists of the file
 	if !reflect.DeepEqual(c, Default()) {
 		t.Errorf("got %+v, want the defaults", c)
 	}
@@ -140,4 +140,30 @@ func FuzzParse(f *testing.F) {
 			_ = c.Validate()
 		}
 	})
+}
+
+func TestAlerts(t *testing.T) {
+	for text, want := range map[string]string{
+		"alerts: {recipients: [ops@example.com]}":                               "needs alerts.mail.server",
+		"alerts: {recipients: ['Ops <ops@example.com>']}":                       "not an e-mail address",
+		"alerts: {webhook_allow: [10.0.0.1]}":                                   "alerts.webhook_allow",
+		"alerts: {mail: {tls: none}}":                                           "alerts.mail.tls",
+		"alerts: {mail: {server: mail.example.com, from: a@example.com}}":       "host:port",
+		"alerts: {mail: {server: 'mail.example.com:587', from: 'a\\nb@c.com'}}": "alerts.mail.from",
+	} {
+		c, err := load(t, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+	c, err := load(t, "alerts: {recipients: [ops@example.com], webhook_allow: [10.1.0.0/16], mail: {server: 'mail.example.com:465', tls: implicit, from: keepmq@example.com}}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
 }

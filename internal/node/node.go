@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/keepmq/keepmq/internal/alert"
 	"github.com/keepmq/keepmq/internal/api"
 	"github.com/keepmq/keepmq/internal/audit"
 	"github.com/keepmq/keepmq/internal/auth"
@@ -56,6 +57,7 @@ type Node struct {
 	engine   *embedded.Engine
 	broker   *broker.Broker
 	homes    *home.Keeper
+	alerts   *alert.Service
 	limitLog *quota.Log
 	https    *http.Server
 
@@ -158,6 +160,9 @@ func (n *Node) openState(ctx context.Context) (err error) {
 		c.Country = n.countries.Of
 	}
 	n.registry = registry.New(c)
+	if err := n.openAlerts(); err != nil {
+		return err
+	}
 	n.engine, err = embedded.Open(ctx, embedded.Options{
 		Dir:      n.folder.join("messages"),
 		Log:      n.log,
@@ -204,7 +209,7 @@ func (n *Node) openFaces(version string) (err error) {
 		return err
 	}
 	mux := http.NewServeMux()
-	rest := api.New(api.Config{Registry: n.registry, Audit: n.audit, AuditDays: n.config.Audit.KeepDays, CA: n.ca.RootPEM(), Ready: n.ready, Log: n.log, Version: version,
+	rest := api.New(api.Config{Registry: n.registry, Alerts: n.alerts, Audit: n.audit, AuditDays: n.config.Audit.KeepDays, CA: n.ca.RootPEM(), Ready: n.ready, Log: n.log, Version: version,
 		Limits: n.config.Limits, Usage: n.usage, LimitEvents: n.limitEvents})
 	mux.Handle("/api/", rest)
 	mux.Handle("/healthz", rest)
@@ -276,6 +281,7 @@ func (n *Node) Run(ctx context.Context) error {
 	part("certificate", func() error { n.keepCertificate(ctx); return nil })
 	part("janitor", func() error { n.homes.Run(ctx); return nil })
 	part("refusals", func() error { n.registry.KeepRefusals(ctx); return nil })
+	part("alerts", func() error { n.alerts.Run(ctx); return nil })
 	part("audit", func() error { n.keepAudit(ctx); return nil })
 	part("memory", func() error { giveBack(ctx); return nil })
 	if n.config.Edge.Enabled {

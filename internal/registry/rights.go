@@ -277,3 +277,19 @@ func affectHolders(ctx context.Context, tx *store.Tx, org auth.OrgID, e *effect)
 		return nil
 	})
 }
+
+// MayAlert checks that a may do p, which is about alerts, in org. They are of all
+// devices.
+func (r *Registry) MayAlert(ctx context.Context, a Actor, org auth.OrgID, p permission.Permission) error {
+	_, h, err := r.mayAs(ctx, a, org, p)
+	if err != nil {
+		return err
+	}
+	if err := unlimited(h); err != nil || !h.System {
+		return err
+	}
+	return r.view(ctx, func(tx *store.Tx) error {
+		_, err := readOrg(ctx, tx, org)
+		return err
+	})
+}

@@ -1,0 +1,66 @@
+package node
+
+import (
+	"crypto/x509"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/keepmq/keepmq/internal/alert"
+	"github.com/keepmq/keepmq/internal/alert/mail"
+	"github.com/keepmq/keepmq/internal/alert/webhook"
+	"github.com/keepmq/keepmq/internal/secret"
+)
+
+// openAlerts builds what tells people of what is unusual.
+func (n *Node) openAlerts() error {
+	c := n.config.Alerts
+	var guard webhook.Guard
+	for i, s := range c.WebhookAllow {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return fmt.Errorf("alerts.webhook_allow[%d]: %w", i, err)
+		}
+		guard.Allowed = append(guard.Allowed, p)
+	}
+	roots, err := authorities("alerts.webhook_ca", c.WebhookCA)
+	if err != nil {
+		return err
+	}
+	a := alert.Config{DB: n.db, Ring: n.ring, Registry: n.registry, Webhooks: webhook.New(guard, roots), Recipients: c.Recipients, Log: n.log}
+	if m := c.Mail; m.Server != "" {
+		x := mail.Config{Server: m.Server, Implicit: m.TLS == "implicit", Username: m.Username, From: m.From}
+		if x.Roots, err = authorities("alerts.mail.ca", m.CA); err != nil {
+			return err
+		}
+		if m.PasswordFile != "" {
+			b, err := os.ReadFile(m.PasswordFile)
+			if err != nil {
+				return fmt.Errorf("alerts.mail.password_file: %w", err)
+			}
+			x.Password = secret.New(strings.TrimSpace(string(b)))
+		}
+		if a.Mail, err = mail.New(x); err != nil {
+			return err
+		}
+	}
+	n.alerts = alert.New(a)
+	return nil
+}
+
+// authorities reads a PEM file; without one, the system's hold.
+func authorities(key, file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(b) {
+		return nil, fmt.Errorf("%s: %s has no certificate in it", key, file)
+	}
+	return pool, nil
+}
