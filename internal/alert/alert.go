@@ -62,7 +62,8 @@ type Config struct {
 // goroutine.
 type Service struct {
 	Config
-	wake chan struct{} // something is to be sent
+	wake  chan struct{} // something is to be sent
+	facts facts
 }
 
 // New returns the Service of c.DB.
@@ -70,7 +71,8 @@ func New(c Config) *Service {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Service{Config: c, wake: make(chan struct{}, 1)}
+	return &Service{Config: c, wake: make(chan struct{}, 1),
+		facts: facts{all: make(chan Fact, maxFacts), signIns: make(chan signedIn, maxFacts)}}
 }
 
 // The states of an alert.
@@ -137,7 +139,7 @@ func clip(s string) string {
 func (s *Service) Raise(ctx context.Context, a Alert) error {
 	a.Subject, a.Summary = clip(a.Subject), clip(a.Summary)
 	now := s.Now().UTC()
-	err := s.DB.Update(ctx, func(tx *store.Tx) error {
+	err := s.DB.Update(store.ForOrg(ctx, string(a.Org)), func(tx *store.Tx) error {
 		same, err := count(ctx, tx, a, now)
 		if err != nil || same {
 			return err
@@ -278,7 +280,7 @@ func (s *Service) Alerts(ctx context.Context, a registry.Actor, org auth.OrgID, 
 		before = "~" // after every id
 	}
 	const q = `SELECT ` + alertColumns + ` FROM alert WHERE org = $1 AND ($2 = '' OR state = $2) AND id < $3 ORDER BY id DESC LIMIT $4`
-	return view[Alert](ctx, s.DB, q, org, state, before, limit)
+	return view[Alert](store.ForOrg(ctx, string(org)), s.DB, q, org, state, before, limit)
 }
 
 func view[T any, P interface {
@@ -327,7 +329,7 @@ func (s *Service) SetState(ctx context.Context, a registry.Actor, org auth.OrgID
 
 // change runs fn and the record of it in one transaction.
 func (s *Service) change(ctx context.Context, a registry.Actor, org auth.OrgID, action, target string, detail map[string]any, fn func(*store.Tx) error) error {
-	return fault(s.DB.Update(ctx, func(tx *store.Tx) error {
+	return fault(s.DB.Update(store.ForOrg(ctx, string(org)), func(tx *store.Tx) error {
 		if err := fn(tx); err != nil {
 			return err
 		}

@@ -80,7 +80,7 @@ func newWorld(t *testing.T, roots *x509.CertPool) *world {
 	t.Helper()
 	w := &world{dir: t.TempDir(), now: time.Now(), admin: registry.Actor{Principal: auth.Principal{Kind: auth.Person, ID: "tester"}, Admin: true}}
 	w.open(t, roots)
-	must(t, w.DB.Update(t.Context(), func(tx *store.Tx) error {
+	must(t, w.DB.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		_, err := tx.ExecContext(t.Context(), `INSERT INTO person (id, name, admin, created_at) VALUES ('tester', 'Tester', FALSE, 1)`)
 		return err
 	}))
@@ -290,7 +290,7 @@ func TestRotation(t *testing.T) {
 		t.Errorf("after a day: %d messages, %d signatures are missing", len(got), unsigned)
 	}
 	var stored []byte
-	must(t, w.DB.View(t.Context(), func(tx *store.Tx) error {
+	must(t, w.DB.View(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		return tx.QueryRowContext(t.Context(), `SELECT secret FROM webhook`).Scan(&stored)
 	}))
 	if strings.Contains(string(stored), "whsec_") {
@@ -351,5 +351,52 @@ func TestRefused(t *testing.T) {
 	}
 	if err := w.SetEmails(t.Context(), w.admin, w.org, []string{"a@example.com", "A <b@example.com>"}); errs.CodeOf(err) != errs.Invalid {
 		t.Errorf("a bad address: %v", err)
+	}
+}
+
+// A person signs in from somewhere else, and a client is refused again and again:
+// both become alerts of the organisation, and of no other.
+func TestFactsBecomeAlerts(t *testing.T) {
+	w := newWorld(t, nil)
+	other := w.newOrg(t)
+	var told []registry.Session
+	r := registry.New(registry.Config{DB: w.DB, Ring: w.Ring, Log: w.Log, Refused: w.NoteRefusal,
+		SignedIn: func(s registry.Session, before []registry.Session) { told = append(told, s); w.NoteSession(s, before) }})
+	must(t, w.DB.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
+		_, err := tx.ExecContext(t.Context(), `DELETE FROM member WHERE org = $1`, other)
+		return err
+	}))
+	for _, from := range []string{"192.0.2.1", "192.0.2.2", "198.51.100.9"} {
+		code, err := r.NewAccessCode(t.Context(), w.admin)
+		must(t, err)
+		_, _, err = r.SignIn(t.Context(), code, from, "keepmq-cli")
+		must(t, err)
+	}
+	for range 25 {
+		r.NoteRefusal(registry.NotedRefusal{Org: w.org, Class: registry.RefusedCredential, Who: "device:t:d", Address: "203.0.113.5"})
+		r.NoteRefusal(registry.NotedRefusal{Org: "zzzzzz", Class: registry.RefusedCredential, Who: "device:t:d", Address: "203.0.113.5"})
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { w.Watch(ctx) })
+	rules := map[string]string{}
+	for range 500 {
+		all, err := w.Alerts(t.Context(), w.admin, w.org, Open, "", 100)
+		must(t, err)
+		for _, a := range all {
+			rules[a.Rule] = a.Subject
+		}
+		if len(rules) == 2 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	stop()
+	running.Wait()
+	if rules["signin.network"] != "person:tester" || rules["connect.refused"] != "address:203.0.113.5" || len(rules) != 2 || len(told) != 3 {
+		t.Errorf("alerts %v after %d sign-ins", rules, len(told))
+	}
+	if all, err := w.Alerts(t.Context(), w.admin, other, "", "", 100); err == nil && len(all) != 0 {
+		t.Errorf("another organisation has %+v", all)
 	}
 }

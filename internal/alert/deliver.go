@@ -91,7 +91,7 @@ func (s *Service) Deliveries(ctx context.Context, a registry.Actor, org auth.Org
 		before = "~" // after every id
 	}
 	var all []Delivery
-	err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
+	err := s.DB.View(store.ForOrg(ctx, string(org)), func(tx *store.Tx) (err error) {
 		if _, err := readWebhook(ctx, tx, org, hook); err != nil {
 			return err
 		}
@@ -139,7 +139,7 @@ func (s *Service) Run(ctx context.Context) {
 // tidy deletes what is old.
 func (s *Service) tidy(ctx context.Context, now time.Time) error {
 	old := now.Add(-keep).UnixMicro()
-	return s.DB.Update(ctx, func(tx *store.Tx) error {
+	return s.DB.Update(store.ForAll(ctx), func(tx *store.Tx) error {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM alert_delivery WHERE ended_at <> 0 AND ended_at < $1`, old); err != nil {
 			return err
 		}
@@ -155,7 +155,7 @@ func (s *Service) deliverDue(ctx context.Context) (int, error) {
 			SELECT ` + deliveryColumns + `, ROW_NUMBER() OVER (PARTITION BY org ORDER BY next_at, id) AS place
 			FROM alert_delivery WHERE state = 'waiting' AND next_at <= $1) AS due
 		WHERE place <= $2 ORDER BY next_at LIMIT $3`
-	due, err := view[Delivery](ctx, s.DB, q, s.Now().UnixMicro(), perOrg, together)
+	due, err := view[Delivery](store.ForAll(ctx), s.DB, q, s.Now().UnixMicro(), perOrg, together)
 	if err != nil {
 		return 0, err
 	}
@@ -194,7 +194,7 @@ func (s *Service) attempt(ctx context.Context, d Delivery) error {
 			next = now.Add(jitter(pauses[d.Attempts]))
 		}
 	}
-	return s.DB.Update(ctx, func(tx *store.Tx) error {
+	return s.DB.Update(store.ForOrg(ctx, string(d.Org)), func(tx *store.Tx) error {
 		const q = `UPDATE alert_delivery SET state = $3, attempts = attempts + 1, next_at = $4, last_error = $5, ended_at = $6 WHERE org = $1 AND id = $2`
 		_, err := tx.ExecContext(ctx, q, d.Org, d.ID, d.State, next.UnixMicro(), d.Error, ended)
 		return err
@@ -206,7 +206,7 @@ func (s *Service) send(ctx context.Context, d Delivery) error {
 		return s.sendMail(ctx, d)
 	}
 	var h Webhook
-	err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
+	err := s.DB.View(store.ForOrg(ctx, string(d.Org)), func(tx *store.Tx) (err error) {
 		h, err = readWebhook(ctx, tx, d.Org, d.Target)
 		return err
 	})
@@ -233,7 +233,7 @@ func (s *Service) sendMail(ctx context.Context, d Delivery) error {
 		return fmt.Errorf("read delivery: %w", err)
 	}
 	var name string
-	err := s.DB.View(ctx, func(tx *store.Tx) error {
+	err := s.DB.View(store.ForOrg(ctx, string(d.Org)), func(tx *store.Tx) error {
 		return tx.QueryRowContext(ctx, `SELECT name FROM org WHERE id = $1`, d.Org).Scan(&name)
 	})
 	if err != nil {

@@ -132,7 +132,7 @@ func (s *Service) AllWebhooks(ctx context.Context, a registry.Actor, org auth.Or
 	if err := s.Registry.MayAlert(ctx, a, org, permission.AlertRead); err != nil {
 		return nil, err
 	}
-	return view[Webhook](ctx, s.DB, `SELECT `+webhookColumns+` FROM webhook WHERE org = $1 ORDER BY id`, org)
+	return view[Webhook](store.ForOrg(ctx, string(org)), s.DB, `SELECT `+webhookColumns+` FROM webhook WHERE org = $1 ORDER BY id`, org)
 }
 
 func readWebhook(ctx context.Context, tx *store.Tx, org auth.OrgID, id string) (Webhook, error) {
@@ -254,7 +254,7 @@ func (s *Service) Emails(ctx context.Context, a registry.Actor, org auth.OrgID) 
 	if err := s.Registry.MayAlert(ctx, a, org, permission.AlertRead); err != nil {
 		return nil, err
 	}
-	err = s.DB.View(ctx, func(tx *store.Tx) (err error) {
+	err = s.DB.View(store.ForOrg(ctx, string(org)), func(tx *store.Tx) (err error) {
 		all, err = readEmails(ctx, tx, org)
 		return err
 	})

@@ -152,7 +152,9 @@ func (n *Node) openState(ctx context.Context) (err error) {
 	if n.ca, err = ca.Open(ctx, n.db, n.ring); err != nil {
 		return err
 	}
-	c := registry.Config{DB: n.db, Ring: n.ring, Issuer: n.ca, Log: n.log}
+	c := registry.Config{DB: n.db, Ring: n.ring, Issuer: n.ca, Log: n.log,
+		SignedIn: func(s registry.Session, before []registry.Session) { n.alerts.NoteSession(s, before) },
+		Refused:  func(r registry.NotedRefusal) { n.alerts.NoteRefusal(r) }}
 	if file := n.config.CountryDatabase; file != "" {
 		if n.countries, err = country.Open(file); err != nil {
 			return err
@@ -281,6 +283,7 @@ func (n *Node) Run(ctx context.Context) error {
 	part("certificate", func() error { n.keepCertificate(ctx); return nil })
 	part("janitor", func() error { n.homes.Run(ctx); return nil })
 	part("refusals", func() error { n.registry.KeepRefusals(ctx); return nil })
+	part("unusual activity", func() error { n.alerts.Watch(ctx); return nil })
 	part("alerts", func() error { n.alerts.Run(ctx); return nil })
 	part("audit", func() error { n.keepAudit(ctx); return nil })
 	part("memory", func() error { giveBack(ctx); return nil })

@@ -192,7 +192,12 @@ func (t *tallies) done(written map[tallyKey]tally, now time.Time) {
 }
 
 // NoteRefusal counts a refusal for the audit record. It never waits for the disk.
-func (r *Registry) NoteRefusal(n NotedRefusal) { r.tallied.note(n, r.now()) }
+func (r *Registry) NoteRefusal(n NotedRefusal) {
+	r.tallied.note(n, r.now())
+	if r.toldRefused != nil {
+		r.toldRefused(n)
+	}
+}
 
 // noted counts what a client may not do with a topic. Refused connections are
 // counted where the reason is known.

@@ -46,6 +46,11 @@ type Config struct {
 	// Notify sends a person a message, if they have an address. It does not wait. nil:
 	// nobody is told.
 	Notify func(ctx context.Context, p Person, subject, text string)
+	// SignedIn is told of every sign-in, and of the sessions its person had then.
+	// It must not wait. nil: nobody is.
+	SignedIn func(s Session, before []Session)
+	// Refused is told of every refusal. It must not wait. nil: nobody is.
+	Refused func(NotedRefusal)
 }
 
 // A Registry is the registry of one store. Its methods may be called from any
@@ -68,6 +73,9 @@ type Registry struct {
 	notify  func(ctx context.Context, p Person, subject, text string)
 	country func(netip.Addr) (string, error) // nil: there is no database of countries
 
+	signedIn    func(Session, []Session) // nil: nobody is told
+	toldRefused func(NotedRefusal)       // nil: nobody is told
+
 	importing chan struct{} // holds one of those who check an imported hash
 
 	// Refusals is why clients were not let in.
@@ -86,7 +94,7 @@ func New(c Config) *Registry {
 	if c.Refusals == nil {
 		c.Refusals = refusal.NewLog(c.Now)
 	}
-	r := &Registry{Refusals: c.Refusals, country: c.Country, notify: c.Notify, tries: newThrottle(), db: c.DB, ring: c.Ring, issuer: c.Issuer, log: c.Log, clock: c.Now}
+	r := &Registry{Refusals: c.Refusals, country: c.Country, signedIn: c.SignedIn, toldRefused: c.Refused, notify: c.Notify, tries: newThrottle(), db: c.DB, ring: c.Ring, issuer: c.Issuer, log: c.Log, clock: c.Now}
 	r.importing = make(chan struct{}, 1)
 	c.Refusals.Watch(r.noted)
 	return r

@@ -281,7 +281,7 @@ func affectHolders(ctx context.Context, tx *store.Tx, org auth.OrgID, e *effect)
 // MayAlert checks that a may do p, which is about alerts, in org. They are of all
 // devices.
 func (r *Registry) MayAlert(ctx context.Context, a Actor, org auth.OrgID, p permission.Permission) error {
-	_, h, err := r.mayAs(ctx, a, org, p)
+	ctx, h, err := r.mayAs(ctx, a, org, p)
 	if err != nil {
 		return err
 	}

@@ -57,11 +57,38 @@ func (r *Registry) insertSession(ctx context.Context, tx *store.Tx, person, purp
 	if purpose == ForCLI {
 		life = AccessLife
 	}
+	if err := r.tellSignedIn(ctx, tx, Session{ID: id, Person: person, Purpose: purpose, Created: now, Expires: now.Add(life), Address: clip(address), UserAgent: clip(userAgent)}); err != nil {
+		return "", err
+	}
 	const q = `INSERT INTO person_session (id, person, purpose, token_hash, created_at, expires_at, address, user_agent)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
 	_, err = tx.ExecContext(ctx, q, id, person, purpose, findHash(r.ring, "session", token),
 		micros(now), micros(now.Add(life)), clip(address), clip(userAgent))
 	return id, wrap("insert session", err)
+}
+
+// tellSignedIn has it told, once tx is committed, that s began.
+func (r *Registry) tellSignedIn(ctx context.Context, tx *store.Tx, s Session) error {
+	if r.signedIn == nil {
+		return nil
+	}
+	rows, err := tx.QueryContext(ctx, `SELECT `+sessionColumns+` FROM person_session WHERE person = $1 ORDER BY id DESC LIMIT $2`, s.Person, maxLimit)
+	if err != nil {
+		return fmt.Errorf("list sessions: %w", err)
+	}
+	var before []Session
+	err = each(rows, func() error {
+		var one Session
+		if err := one.scan(rows); err != nil {
+			return fmt.Errorf("read session: %w", err)
+		}
+		before = append(before, one)
+		return nil
+	})
+	if err == nil {
+		tx.OnCommit(func() { r.signedIn(s, before) })
+	}
+	return err
 }
 
 // clip bounds a text that a stranger sent and makes it fit to be shown.

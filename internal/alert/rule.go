@@ -1,0 +1,147 @@
+package alert
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/keepmq/keepmq/internal/auth"
+)
+
+// A FactKind is what a Fact says.
+type FactKind uint8
+
+// The kinds of facts.
+const (
+	ConnectRefused    FactKind = iota // a credential was refused
+	PermissionRefused                 // a client or a person may not do something
+	RuleRefused                       // a lock, a network rule or a policy said no
+)
+
+// A Fact is something that has happened.
+type Fact struct {
+	Kind    FactKind
+	Org     auth.OrgID
+	Who     string // as far as it is known, or said
+	Address string
+}
+
+// A threshold is how many of the same facts within a time are unusual.
+type threshold struct {
+	rule    string
+	count   int
+	within  time.Duration
+	subject func(Fact) string
+	summary string // with the count and the time
+}
+
+func byWho(f Fact) string     { return f.Who }
+func byAddress(f Fact) string { return "address:" + f.Address }
+
+var thresholds = map[FactKind]threshold{
+	ConnectRefused:    {"connect.refused", 20, 5 * time.Minute, byAddress, "Its credentials were refused %d times within %v."},
+	PermissionRefused: {"permission.refused", 20, time.Minute, byWho, "It was refused what it may not do %d times within %v."},
+	RuleRefused:       {"policy.violation", 1, time.Minute, byWho, "A lock, a network rule or a connection policy refused it (%d within %v)."},
+}
+
+// maxSubjects bounds what a Detector remembers. When it is full, what comes new
+// pushes out anything.
+const maxSubjects = 50_000
+
+type subjectKey struct {
+	org     auth.OrgID
+	kind    FactKind
+	subject string
+}
+
+// A burst is the same facts since first.
+type burst struct {
+	first time.Time
+	count int
+}
+
+// A Detector finds what is unusual in a stream of facts. It does no I/O, has no
+// clock, and is used by one goroutine at a time.
+type Detector struct {
+	bursts map[subjectKey]burst
+}
+
+// NewDetector returns a Detector that has seen nothing.
+func NewDetector() *Detector {
+	return &Detector{bursts: map[subjectKey]burst{}}
+}
+
+// Observe takes in what happened at now, and returns an alert if that is unusual.
+func (d *Detector) Observe(f Fact, now time.Time) (Alert, bool) {
+	t := thresholds[f.Kind]
+	k := subjectKey{f.Org, f.Kind, clip(t.subject(f))}
+	b, known := d.bursts[k]
+	if !known {
+		room(d.bursts)
+	}
+	if now.Sub(b.first) > t.within {
+		b = burst{first: now}
+	}
+	b.count++
+	d.bursts[k] = b
+	if b.count != t.count {
+		return Alert{}, false // not yet, or said already
+	}
+	return Alert{Org: f.Org, Rule: t.rule, Subject: k.subject, Summary: fmt.Sprintf(t.summary, b.count, t.within)}, true
+}
+
+// room makes room for one more entry.
+func room[K comparable, V any](m map[K]V) {
+	for k := range m {
+		if len(m) < maxSubjects {
+			return
+		}
+		delete(m, k)
+	}
+}
+
+// A SignIn is where a person signed in.
+type SignIn struct {
+	Person    string
+	Address   string
+	UserAgent string
+}
+
+// network returns the network of an address, as far as people keep it: /24 of
+// IPv4, /48 of IPv6; what cannot be read is its own.
+func network(address string) string {
+	a, err := netip.ParseAddr(address)
+	if ap, e := netip.ParseAddrPort(address); err != nil && e == nil {
+		a, err = ap.Addr(), nil
+	}
+	if err != nil {
+		return address
+	}
+	a = a.Unmap().WithZone("")
+	bits := 48
+	if a.Is4() {
+		bits = 24
+	}
+	return netip.PrefixFrom(a, bits).Masked().String()
+}
+
+// NewPlace returns the alerts for a sign-in from a network, or with a device,
+// that none of those before had. The first of all is no news.
+func NewPlace(s SignIn, before []SignIn) []Alert {
+	if len(before) == 0 {
+		return nil
+	}
+	newNetwork, newDevice := true, true
+	for _, b := range before {
+		newNetwork = newNetwork && network(b.Address) != network(s.Address)
+		newDevice = newDevice && b.UserAgent != s.UserAgent
+	}
+	var all []Alert
+	if newNetwork {
+		all = append(all, Alert{Rule: "signin.network", Subject: "person:" + s.Person, Summary: "They signed in from a network where they are signed in nowhere else: " + network(s.Address) + "."})
+	}
+	if newDevice {
+		all = append(all, Alert{Rule: "signin.device", Subject: "person:" + s.Person, Summary: "They signed in with a program or device that is not signed in anywhere else: " + s.UserAgent})
+	}
+	return all
+}
