@@ -99,6 +99,11 @@ func (s *server) accessRoutes(a huma.API) {
 	open(s, a, "/join", "join", "Accept an invitation as a new person, and get an access token", s.joinOrg)
 	update(s, a, "/people/{person}", "update-person", "Shut a person out of the installation, or let them in again", s.updatePerson)
 
+	get(s, a, "/orgs/{org}/support", "list-support", "List where the installation's operator asked to look in, or may", s.listSupport)
+	create(s, a, "/orgs/{org}/support", "ask-support", "Ask an organisation to let the caller, its operator, look in", s.askSupport)
+	act(s, a, "/orgs/{org}/support/{id}/grant", "grant-support", "Let the operator look in for the time asked for", s.grantSupport)
+	remove(s, a, "/orgs/{org}/support/{id}", "end-support", "Have the operator look in no more, or refuse it", s.endSupport)
+
 	get(s, a, "/orgs/{org}/groups", "list-groups", "List resource groups", s.listGroups)
 	create(s, a, "/orgs/{org}/groups", "create-group", "Create a resource group", s.createGroup)
 	get(s, a, "/orgs/{org}/groups/{group}", "get-group", "Show a resource group", s.getGroup)

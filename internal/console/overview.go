@@ -21,8 +21,9 @@ type overviewPage struct {
 	More    bool // there are more organisations than the list shows
 	Org     registry.Org
 	Devices []registry.Device
-	Cursor  string // of this page; "": the first
-	Next    string // of the page after; "": this is the last
+	Cursor  string             // of this page; "": the first
+	Support []registry.Support // who of the operator may look in now
+	Next    string             // of the page after; "": this is the last
 }
 
 // overview shows the devices of an organisation: the one asked for, or the oldest.
@@ -47,6 +48,9 @@ func (s *server) overview(w http.ResponseWriter, r *http.Request, actor registry
 	default:
 		s.render(w, r, http.StatusOK, "overview.html", p)
 		return nil
+	}
+	if p.Support, err = s.registry.OpenSupport(ctx, actor, p.Org.ID); err != nil {
+		return err
 	}
 	p.Devices, p.Next, err = s.registry.Devices(ctx, actor, p.Org.ID, registry.DeviceFilter{}, registry.Page{Limit: maxDevices, After: p.Cursor})
 	if err != nil {

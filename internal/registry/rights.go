@@ -139,7 +139,7 @@ func (r *Registry) membership(ctx context.Context, tx *store.Tx, org auth.OrgID,
 	m, err := readMember(ctx, tx, org, person)
 	switch {
 	case errs.CodeOf(err) == errs.NotFound && err != nil:
-		return membership{}, nil
+		return r.supported(ctx, tx, org, person)
 	case err != nil:
 		return membership{}, err
 	case m.Disabled, !m.Expires.IsZero() && !r.now().Before(m.Expires):

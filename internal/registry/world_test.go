@@ -137,6 +137,15 @@ func openWorld(t testing.TB, dir string) *world {
 	return w
 }
 
+// exec runs a statement on the store.
+func (w *world) exec(t testing.TB, query string) error {
+	t.Helper()
+	return w.db.DB.Update(t.Context(), func(tx *store.Tx) error {
+		_, err := tx.ExecContext(t.Context(), query)
+		return err
+	})
+}
+
 // newPerson makes a person who is a member of nothing.
 func (w *world) newPerson(t testing.TB, id string) Actor {
 	t.Helper()
