@@ -130,7 +130,7 @@ func (keepmq) prepare(ctx context.Context, b *Broker, s started) error {
 	if err := a.post(ctx, "/orgs/"+org.ID+"/users", map[string]string{"name": "load"}, &user); err != nil {
 		return err
 	}
-	b.Username, b.Password = user.Username, secret.New(user.Password)
+	b.Username, b.Password, b.org = user.Username, secret.New(user.Password), org.ID
 	return b.accepts(ctx)
 }
 
@@ -145,11 +145,15 @@ type api struct {
 const maxAnswer = 1 << 20
 
 func (a *api) post(ctx context.Context, path string, in, out any) error {
+	return a.call(ctx, http.MethodPost, path, in, out)
+}
+
+func (a *api) call(ctx context.Context, method, path string, in, out any) error {
 	body, err := json.Marshal(in)
 	if err != nil {
 		return err
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, a.base+path, bytes.NewReader(body))
+	r, err := http.NewRequestWithContext(ctx, method, a.base+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -167,7 +171,7 @@ func (a *api) post(ctx context.Context, path string, in, out any) error {
 		return err
 	}
 	if answer.StatusCode/100 != 2 {
-		return fmt.Errorf("POST %s: %s: %s", path, answer.Status, b)
+		return fmt.Errorf("%s %s: %s: %s", method, path, answer.Status, b)
 	}
 	return json.Unmarshal(b, out)
 }

@@ -36,7 +36,8 @@ type Broker struct {
 	TLS      *tls.Config // how clients connect
 	Username string
 	Password secret.String
-	api      *api // of KeepMQ only
+	api      *api   // of KeepMQ only
+	org      string // of KeepMQ: the organisation of the load
 	proc     *process
 	again    func(ctx context.Context) error                   // starts it on the data of the process before, which has ended; nil: it cannot
 	rootFile string                                            // with the certificate of its authority

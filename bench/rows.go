@@ -113,6 +113,7 @@ func allRows() []row {
 		row{"connect-resumed", "resumed TLS session + CONNECT", connects(resumed)},
 		row{"connect-mutual", "TLS handshake with a client certificate + CONNECT", connects(mutual)},
 		row{"storm", "10,000 come back beside 2,000 messages/s", storm},
+		row{"revoke", "10,000 connected: from the API's answer to the end of whom it concerns", revoke},
 		row{"durable-200", "QoS 1 from 200 to sessions that are away", durable(200)},
 		row{"durable-512", "QoS 1 from 512 to sessions that are away", durable(512)},
 		row{"lone", "QoS 1, one at a time, to a session that is away", lone},

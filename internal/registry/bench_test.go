@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/keepmq/keepmq/internal/auth"
+	"github.com/keepmq/keepmq/internal/store"
 )
 
 func BenchmarkVerify(b *testing.B) {
@@ -52,6 +53,54 @@ func BenchmarkDevices(b *testing.B) {
 				if err != nil || len(list) != 50 {
 					b.Fatal(len(list), err)
 				}
+			}
+		})
+	}
+}
+
+// What is done with one device, or with one member, costs the same in an
+// organisation of a thousand devices and of a million.
+func BenchmarkFleet(b *testing.B) {
+	for _, n := range []int{1_000, 100_000, 1_000_000} {
+		b.Run(fmt.Sprintf("%d", n), func(b *testing.B) { benchmarkFleet(b, n) })
+	}
+}
+
+func benchmarkFleet(b *testing.B, n int) {
+	w := newWorld(b)
+	ctx := b.Context()
+	org := w.newOrg(b, ProfileIoT2)
+	w.newType(b, org, "t", ClassDevice)
+	check(b, w.db.DB.Update(ctx, func(tx *store.Tx) error {
+		const q = `INSERT INTO device (org, type, id, uid, class, token_hash, token_version, created_at) VALUES ($1, 't', $2, $2, 'Device', $3, 1, 1)`
+		for i := range n {
+			if _, err := tx.ExecContext(ctx, q, org, fmt.Sprintf("d%07d", i), make([]byte, storedLength)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	id := fmt.Sprintf("real-in-%d", n)
+	token := w.newDevice(b, Device{Org: org, Type: "t", ID: id})
+	w.newPerson(b, "ann")
+	w.join(b, org, "ann", "auditor")
+	middle := cursor("device", "t", fmt.Sprintf("d%07d", n/2))
+	roles := []string{"auditor", "member"}
+	for name, do := range map[string]func(i int) error{
+		"page":   func(int) error { return third(w.Devices(ctx, w.admin, org, DeviceFilter{}, Page{Limit: 100, After: middle})) },
+		"prefix": func(int) error { return third(w.Devices(ctx, w.admin, org, DeviceFilter{Prefix: "d0000"}, Page{Limit: 100})) },
+		"lookup": func(int) error { return second(w.Device(ctx, w.admin, org, "t", id)) },
+		"connect": func(int) error {
+			w.known.clear()
+			return second(w.Verify(ctx, deviceLogin(org, "t:"+id, token)))
+		},
+		"role": func(i int) error { return second(w.SetMember(ctx, w.admin, org, "ann", MemberChange{Role: &roles[i%2]})) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			i := 0
+			for b.Loop() {
+				i++
+				check(b, do(i))
 			}
 		})
 	}
