@@ -87,14 +87,20 @@ func benchmarkFleet(b *testing.B, n int) {
 	middle := cursor("device", "t", fmt.Sprintf("d%07d", n/2))
 	roles := []string{"auditor", "member"}
 	for name, do := range map[string]func(i int) error{
-		"page":   func(int) error { return third(w.Devices(ctx, w.admin, org, DeviceFilter{}, Page{Limit: 100, After: middle})) },
-		"prefix": func(int) error { return third(w.Devices(ctx, w.admin, org, DeviceFilter{Prefix: "d0000"}, Page{Limit: 100})) },
+		"page": func(int) error {
+			return third(w.Devices(ctx, w.admin, org, DeviceFilter{}, Page{Limit: 100, After: middle}))
+		},
+		"prefix": func(int) error {
+			return third(w.Devices(ctx, w.admin, org, DeviceFilter{Prefix: "d0000"}, Page{Limit: 100}))
+		},
 		"lookup": func(int) error { return second(w.Device(ctx, w.admin, org, "t", id)) },
 		"connect": func(int) error {
 			w.known.clear()
 			return second(w.Verify(ctx, deviceLogin(org, "t:"+id, token)))
 		},
-		"role": func(i int) error { return second(w.SetMember(ctx, w.admin, org, "ann", MemberChange{Role: &roles[i%2]})) },
+		"role": func(i int) error {
+			return second(w.SetMember(ctx, w.admin, org, "ann", MemberChange{Role: &roles[i%2]}))
+		},
 	} {
 		b.Run(name, func(b *testing.B) {
 			i := 0
