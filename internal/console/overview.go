@@ -26,7 +26,8 @@ type overviewPage struct {
 	Next    string             // of the page after; "": this is the last
 }
 
-// overview shows the devices of an organisation: the one asked for, or the oldest.
+// overview shows the devices of an organisation: the one asked for, or the oldest
+// of which the person is a member.
 func (s *server) overview(w http.ResponseWriter, r *http.Request, actor registry.Actor) error {
 	ctx, q := r.Context(), r.URL.Query()
 	me, err := s.registry.Person(ctx, actor, actor.Principal.ID)
@@ -38,13 +39,21 @@ func (s *server) overview(w http.ResponseWriter, r *http.Request, actor registry
 		return err
 	}
 	p := overviewPage{Person: me.Name, Orgs: orgs, More: more != "", Cursor: q.Get("after")}
+	// An administrator sees all organisations, and looks into their own.
+	mine, err := s.registry.Memberships(ctx, actor)
+	if err != nil {
+		return err
+	}
+	own := slices.DeleteFunc(slices.Clone(orgs), func(o registry.Org) bool {
+		return !slices.ContainsFunc(mine, func(m registry.Member) bool { return m.Org == o.ID })
+	})
 	switch id := q.Get("org"); {
 	case id != "":
 		if p.Org, err = s.org(r, actor, id); err != nil {
 			return err
 		}
-	case len(orgs) > 0:
-		p.Org = slices.MinFunc(orgs, func(a, b registry.Org) int { return a.Created.Compare(b.Created) })
+	case len(own) > 0:
+		p.Org = slices.MinFunc(own, func(a, b registry.Org) int { return a.Created.Compare(b.Created) })
 	default:
 		s.render(w, r, http.StatusOK, "overview.html", p)
 		return nil

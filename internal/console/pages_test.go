@@ -213,3 +213,18 @@ func TestLogInWithAPassword(t *testing.T) {
 	post("/sign-in", in).is(t, http.StatusSeeOther)
 	f.do(t, "GET", "/account").is(t, http.StatusOK).says(t, "Ann &lt;b&gt;")
 }
+
+// An administrator who is a member of nothing is told so, and sees no devices.
+func TestOverviewOfAnAdministrator(t *testing.T) {
+	f := start(t)
+	f.signIn(t)
+	org := f.first.Org.ID
+	ctx := context.Background()
+	_, code, err := f.registry.Invite(ctx, f.admin, registry.Invitation{Org: org, Email: "ann@example.com", Role: "owner"}, 0)
+	must(t, err)
+	_, _, err = f.registry.Enter(ctx, code, "Ann", registry.ForConsole, "", "")
+	must(t, err)
+	must(t, f.registry.RemoveMember(ctx, f.admin, org, f.admin.Principal.ID))
+	f.do(t, "GET", "/").is(t, http.StatusOK).says(t, "You are a member of no organisation")
+	f.do(t, "GET", "/?org="+string(org)).is(t, http.StatusForbidden)
+}
