@@ -94,7 +94,7 @@ func (r *Registry) AskSupport(ctx context.Context, a Actor, org auth.OrgID, reas
 	if s.ID, err = newUID(); err != nil {
 		return Support{}, err
 	}
-	err = r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+	err = r.change(forOrg(ctx, org), a, func(tx *store.Tx) (effect, error) {
 		e := effect{org: org, action: "support.ask", target: s.ID, detail: map[string]any{"person": s.Person, "reason": reason,
 			"messages": messages, "expires": s.Expires.Format(time.RFC3339)}}
 		if _, err := readOrg(ctx, tx, org); err != nil {
@@ -127,10 +127,9 @@ func (r *Registry) AskSupport(ctx context.Context, a Actor, org auth.OrgID, reas
 // first. An administrator of the installation sees their own.
 func (r *Registry) Supports(ctx context.Context, a Actor, org auth.OrgID) ([]Support, error) {
 	person := ""
-	scoped, err := r.may(ctx, a, org, permission.MemberRead)
+	ctx, err := r.may(ctx, a, org, permission.MemberRead)
 	switch {
 	case err == nil:
-		ctx = scoped
 	case a.Admin && a.Principal.Kind == auth.Person && errs.CodeOf(err) == errs.Denied:
 		person = a.Principal.ID
 	default:
@@ -191,13 +190,10 @@ func (r *Registry) GrantSupport(ctx context.Context, a Actor, org auth.OrgID, id
 // EndSupport ends it before its time, or refuses what was asked for. Whoever looks
 // in may end it, too.
 func (r *Registry) EndSupport(ctx context.Context, a Actor, org auth.OrgID, id string) error {
-	scoped, err := r.may(ctx, a, org, permission.SupportWrite)
+	ctx, err := r.may(ctx, a, org, permission.SupportWrite)
 	own := err != nil && a.Admin && errs.CodeOf(err) == errs.Denied
 	if err != nil && !own {
 		return err
-	}
-	if !own {
-		ctx = scoped
 	}
 	return r.change(ctx, a, func(tx *store.Tx) (effect, error) {
 		e := effect{org: org, action: "support.end", target: id}

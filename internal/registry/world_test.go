@@ -140,7 +140,7 @@ func openWorld(t testing.TB, dir string) *world {
 // exec runs a statement on the store.
 func (w *world) exec(t testing.TB, query string) error {
 	t.Helper()
-	return w.db.DB.Update(t.Context(), func(tx *store.Tx) error {
+	return w.db.DB.Update(store.ForAll(t.Context()), func(tx *store.Tx) error {
 		_, err := tx.ExecContext(t.Context(), query)
 		return err
 	})

@@ -64,7 +64,7 @@ func (s *site) org() *org {
 	o.device = made.Token
 	s.api.Call(http.MethodPost, at+"/devices", map[string]string{"type": "hubs", "id": "hub"}, &made)
 	o.gateway = made.Token
-	s.api.Call(http.MethodPost, at+"/apps", map[string]string{"name": "screen"}, &made)
+	s.api.Call(http.MethodPost, at+"/apps", map[string]string{"name": "screen", "role": "manager"}, &made)
 	o.key, o.token = made.Key, made.Token
 	return o
 }
