@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io"
+	"iter"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -378,7 +379,9 @@ func TestFactsBecomeAlerts(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	running.Go(func() { w.Watch(ctx) })
+	running.Go(func() {
+		w.Watch(ctx, func() iter.Seq2[auth.Principal, int64] { return func(func(auth.Principal, int64) bool) {} })
+	})
 	rules := map[string]string{}
 	for range 500 {
 		all, err := w.Alerts(t.Context(), w.admin, w.org, Open, "", 100)

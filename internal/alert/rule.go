@@ -2,6 +2,7 @@ package alert
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"time"
 
@@ -13,7 +14,9 @@ type FactKind uint8
 
 // The kinds of facts.
 const (
-	ConnectRefused    FactKind = iota // a credential was refused
+	Connected         FactKind = iota // a client has connected
+	TakenOver                         // a client has ended another connection of its own session
+	ConnectRefused                    // a credential was refused
 	PermissionRefused                 // a client or a person may not do something
 	RuleRefused                       // a lock, a network rule or a policy said no
 )
@@ -23,6 +26,7 @@ type Fact struct {
 	Kind    FactKind
 	Org     auth.OrgID
 	Who     string // as far as it is known, or said
+	Client  string // the client identifier
 	Address string
 }
 
@@ -36,9 +40,12 @@ type threshold struct {
 }
 
 func byWho(f Fact) string     { return f.Who }
+func byClient(f Fact) string  { return f.Who + " as " + f.Client }
 func byAddress(f Fact) string { return "address:" + f.Address }
 
 var thresholds = map[FactKind]threshold{
+	Connected:         {"connect.frequency", 60, time.Minute, byWho, "It connected %d times within %v."},
+	TakenOver:         {"client.takeover", 6, 2 * time.Minute, byClient, "Two clients with the same name end each other's connection: %d times within %v."},
 	ConnectRefused:    {"connect.refused", 20, 5 * time.Minute, byAddress, "Its credentials were refused %d times within %v."},
 	PermissionRefused: {"permission.refused", 20, time.Minute, byWho, "It was refused what it may not do %d times within %v."},
 	RuleRefused:       {"policy.violation", 1, time.Minute, byWho, "A lock, a network rule or a connection policy refused it (%d within %v)."},
@@ -64,11 +71,12 @@ type burst struct {
 // clock, and is used by one goroutine at a time.
 type Detector struct {
 	bursts map[subjectKey]burst
+	habits map[auth.Principal]habit
 }
 
 // NewDetector returns a Detector that has seen nothing.
 func NewDetector() *Detector {
-	return &Detector{bursts: map[subjectKey]burst{}}
+	return &Detector{bursts: map[subjectKey]burst{}, habits: map[auth.Principal]habit{}}
 }
 
 // Observe takes in what happened at now, and returns an alert if that is unusual.
@@ -98,6 +106,43 @@ func room[K comparable, V any](m map[K]V) {
 		}
 		delete(m, k)
 	}
+}
+
+// A habit is how many messages a minute a device sends: an exponentially weighted
+// mean, and mean deviation from it.
+type habit struct {
+	mean, deviation float32
+	samples         uint32
+}
+
+const (
+	weight     = 0.05 // of the latest minute: some twenty minutes count
+	learning   = 30   // minutes until a habit is one
+	leastSurge = 120  // messages a minute that are never unusual
+	farAway    = 8    // deviations
+)
+
+// Traffic takes in how many messages who has sent in the last minute, and returns
+// an alert if that is far above its own habit.
+func (d *Detector) Traffic(who auth.Principal, messages int64) (Alert, bool) {
+	h, known := d.habits[who]
+	if !known {
+		room(d.habits)
+	}
+	x, mean, deviation := float64(messages), float64(h.mean), float64(h.deviation)
+	unusual := h.samples >= learning && x > leastSurge && x > 5*mean && x > mean+farAway*deviation
+	if h.samples == 0 {
+		mean, deviation = x, x/2
+	} else {
+		deviation += weight * (math.Abs(x-mean) - deviation)
+		mean += weight * (x - mean)
+	}
+	d.habits[who] = habit{float32(mean), float32(deviation), h.samples + 1}
+	if !unusual {
+		return Alert{}, false
+	}
+	return Alert{Org: who.Org, Rule: "traffic.surge", Subject: who.Kind.String() + ":" + who.ID,
+		Summary: fmt.Sprintf("It sent %d messages within a minute; its habit is %.0f.", messages, float64(h.mean))}, true
 }
 
 // A SignIn is where a person signed in.

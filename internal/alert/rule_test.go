@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/keepmq/keepmq/internal/auth"
 )
 
 func TestBursts(t *testing.T) {
 	for kind, th := range thresholds {
 		d, now := NewDetector(), time.Unix(1_700_000_000, 0)
-		f := Fact{Kind: kind, Org: "abc123", Who: "device:t:d", Address: "192.0.2.1"}
+		f := Fact{Kind: kind, Org: "abc123", Who: "device:t:d", Client: "c", Address: "192.0.2.1"}
 		see := func() bool {
 			_, ok := d.Observe(f, now)
 			return ok
@@ -46,9 +48,44 @@ func TestBounded(t *testing.T) {
 	d, now := NewDetector(), time.Unix(1_700_000_000, 0)
 	for i := range maxSubjects + 1000 {
 		d.Observe(Fact{Kind: ConnectRefused, Org: "abc123", Address: fmt.Sprint(i)}, now)
+		d.Traffic(auth.Principal{Org: "abc123", Kind: auth.Device, ID: fmt.Sprint(i)}, 1)
 	}
-	if len(d.bursts) > maxSubjects {
-		t.Errorf("%d are remembered", len(d.bursts))
+	if len(d.bursts) > maxSubjects || len(d.habits) > maxSubjects {
+		t.Errorf("%d and %d are remembered", len(d.bursts), len(d.habits))
+	}
+}
+
+func TestTraffic(t *testing.T) {
+	who := auth.Principal{Org: "abc123", Kind: auth.Device, ID: "t:d"}
+	for _, tt := range []struct {
+		name   string
+		usual  func(minute int) int64
+		latest int64
+		want   bool
+	}{
+		{"a steady one surges", func(int) int64 { return 60 }, 3000, true},
+		{"a steady one sends a little more", func(int) int64 { return 60 }, 110, false},
+		{"a silent one speaks", func(int) int64 { return 0 }, 100, false},
+		{"a silent one shouts", func(int) int64 { return 0 }, 1000, true},
+		{"a busy one is busy", func(int) int64 { return 6000 }, 9000, false},
+		{"one in bursts has another", func(m int) int64 { return int64(m%5/4) * 2000 }, 2200, false},
+		{"one falls silent", func(int) int64 { return 600 }, 0, false},
+	} {
+		d := NewDetector()
+		for m := range 120 {
+			if a, ok := d.Traffic(who, tt.usual(m)); ok && m > learning {
+				t.Errorf("%s: in minute %d already: %s", tt.name, m, a.Summary)
+			}
+		}
+		if _, ok := d.Traffic(who, tt.latest); ok != tt.want {
+			t.Errorf("%s: %v", tt.name, ok)
+		}
+	}
+	d := NewDetector()
+	for m := range learning {
+		if _, ok := d.Traffic(who, int64(m%2)*5000); ok {
+			t.Errorf("unusual in minute %d, with no habit yet", m)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package alert
 
 import (
 	"context"
+	"iter"
 	"sync/atomic"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 // looked at: whoever tells of it must not wait.
 const maxFacts = 8192
 
-// everyMinute is how often it is said that facts were left out.
+// everyMinute is how often the traffic of the devices is looked at.
 const everyMinute = time.Minute
 
 // A signedIn is a sign-in, and where the person is signed in besides.
@@ -79,8 +80,9 @@ func (s *Service) NoteRefusal(n registry.NotedRefusal) {
 	s.Note(f)
 }
 
-// Watch looks at facts until ctx ends.
-func (s *Service) Watch(ctx context.Context) {
+// Watch looks at facts, and once a minute at the traffic, until ctx ends. traffic
+// returns how many messages each device has sent since it was asked last.
+func (s *Service) Watch(ctx context.Context, traffic func() iter.Seq2[auth.Principal, int64]) {
 	d := NewDetector()
 	tick := time.NewTicker(everyMinute)
 	defer tick.Stop()
@@ -95,6 +97,11 @@ func (s *Service) Watch(ctx context.Context) {
 		case in := <-s.facts.signIns:
 			s.signedIn(ctx, in)
 		case <-tick.C:
+			for who, n := range traffic() {
+				if a, ok := d.Traffic(who, n); ok {
+					s.raise(ctx, a)
+				}
+			}
 			if n := s.facts.lost.Swap(0); n > 0 {
 				s.Log.Warn("too much happened to look for what is unusual in all of it", "left_out", n)
 			}

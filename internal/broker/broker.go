@@ -51,6 +51,7 @@ type Config struct {
 	LimitLog         *quota.Log    // nil: nobody looks who reached a limit
 	Refusals         *refusal.Log  // nil: nobody looks who was refused what
 	Refused          func(Refused) // told of every refused CONNECT that the Verifier was not asked about, or let in; nil: nobody
+	Connected        func(Connect) // told of every client that connected, and of takeovers; nil: nobody
 	MaxConnections   int           // open at one time; a million
 	ConnectTimeout   time.Duration // how long a client may take, in all, until CONNECT has come; 10 s
 	QueueTimeout     time.Duration // how long a connection may wait for a turn to be served; 30 s

@@ -50,8 +50,9 @@ type conn struct {
 	maxPacket   uint32 // largest packet from the client
 	aliasMax    int    // topic aliases the client accepts
 	problemInfo bool
-	enhanced    *enhanced // nil: CONNECT named no authentication method
-	accepted    bool      // CONNACK with success was sent; guarded by out.mu
+	enhanced    *enhanced     // nil: CONNECT named no authentication method
+	accepted    bool          // CONNACK with success was sent; guarded by out.mu
+	sent        atomic.Uint32 // messages since Traffic looked; here it fills a gap
 
 	refusalLogged    atomic.Int64 // when a refused message was logged, in Unix seconds
 	refusalsUnlogged atomic.Int64 // since then

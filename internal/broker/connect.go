@@ -249,6 +249,7 @@ func (c *conn) begin(p *mqtt.Connect, assigned bool) error {
 	c.out.mu.Unlock()
 	c.b.metrics.connected.Add(1)
 	c.b.metrics.connects.Add(1)
+	c.tellConnected(false)
 	for _, id := range claimed.Received {
 		c.replies.note(id, receiptOld)
 	}

@@ -59,6 +59,7 @@ func (c *conn) publish(h mqtt.Header, body []byte) error {
 		p.Retain = false
 	}
 	c.b.metrics.in[p.QoS].Add(1)
+	c.sent.Add(1)
 	if p.QoS == 0 {
 		return c.publishAtMostOnce(grant, p, h.Size())
 	}

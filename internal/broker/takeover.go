@@ -47,6 +47,7 @@ func (b *Broker) enter(c *conn) error {
 		}
 		b.mu.Unlock()
 		b.metrics.takeovers.Add(1)
+		c.tellConnected(true)
 		old.end(endTakeover)
 		select {
 		case <-old.over:

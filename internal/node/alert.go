@@ -10,6 +10,7 @@ import (
 	"github.com/keepmq/keepmq/internal/alert"
 	"github.com/keepmq/keepmq/internal/alert/mail"
 	"github.com/keepmq/keepmq/internal/alert/webhook"
+	"github.com/keepmq/keepmq/internal/broker"
 	"github.com/keepmq/keepmq/internal/secret"
 )
 
@@ -47,6 +48,15 @@ func (n *Node) openAlerts() error {
 	}
 	n.alerts = alert.New(a)
 	return nil
+}
+
+// noteConnect has it looked at that a client connected.
+func (n *Node) noteConnect(c broker.Connect) {
+	f := alert.Fact{Kind: alert.Connected, Org: c.Who.Org, Who: c.Who.Kind.String() + ":" + c.Who.ID, Client: c.Client, Address: c.Address}
+	if c.Takeover {
+		f.Kind = alert.TakenOver
+	}
+	n.alerts.Note(f)
 }
 
 // authorities reads a PEM file; without one, the system's hold.
