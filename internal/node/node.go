@@ -284,6 +284,7 @@ func (n *Node) Run(ctx context.Context) error {
 	part("certificate", func() error { n.keepCertificate(ctx); return nil })
 	part("janitor", func() error { n.homes.Run(ctx); return nil })
 	part("refusals", func() error { n.registry.KeepRefusals(ctx); return nil })
+	part("locks", func() error { n.registry.EndLocks(ctx); return nil })
 	part("unusual activity", func() error { n.alerts.Watch(ctx, n.broker.Traffic); return nil })
 	part("alerts", func() error { n.alerts.Run(ctx); return nil })
 	part("audit", func() error { n.keepAudit(ctx); return nil })

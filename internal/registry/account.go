@@ -31,6 +31,7 @@ type account struct {
 	role      string            // of a user of a home
 	home      HomeOptions       // of its organisation
 	rights    permission.Rights // of an API key or a person
+	makers    []auth.Principal  // who stands behind an API key
 	devices   []string          // "type:id" of each device those are limited to
 	until     time.Time         // when that ends; zero: never
 }
@@ -90,7 +91,7 @@ func (r *Registry) readHolder(ctx context.Context, tx *store.Tx, a *account) err
 	if err != nil {
 		return err
 	}
-	a.rights, a.until = held.rights, held.until
+	a.rights, a.until, a.makers = held.rights, held.until, held.makers
 	a.devices, err = devicesOf(ctx, tx, p.Org, a.rights)
 	return err
 }
@@ -175,6 +176,13 @@ func storedRules(s string) ([]auth.Rule, error) {
 
 // tokenCredential names a's token for a Ref. A new token has another version.
 func (a *account) tokenCredential() string { return fmt.Sprintf("token:%d", a.version) }
+
+// lockable returns what a lock may be of, where a is let in as ref.
+func (a *account) lockable(ref auth.Ref) lockable {
+	x := lockedRef(ref)
+	x.makers = a.makers
+	return x
+}
 
 // identity returns what the rights of a follow from.
 func (a *account) identity(ref auth.Ref) profile.Identity {

@@ -103,7 +103,7 @@ func (r *Registry) explain(ctx context.Context, acc *account, q Question) (Expla
 	}
 	ref := auth.Ref{Principal: acc.principal, Client: client}
 	// From where, and with what, it would connect is not asked.
-	locked := lockedRef(ref)
+	locked := acc.lockable(ref)
 	locked.anywhere = true
 	err := r.unlocked(ctx, locked)
 	var g *auth.Grant

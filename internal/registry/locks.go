@@ -149,7 +149,7 @@ func (r *Registry) CreateLock(ctx context.Context, a Actor, l Lock) (Lock, error
 	}
 	l.Maker = a.Principal.String()
 	err = r.change(ctx, a, func(tx *store.Tx) (effect, error) {
-		e := effect{org: l.Org, action: "lock.create", target: l.ID, locks: true, renew: l.affected(), everyone: l.Org == "",
+		e := effect{org: l.Org, action: "lock.create", target: l.ID, locks: true, everyone: l.Org == "",
 			detail: map[string]any{"kind": l.Kind, "target": l.Target, "reason": l.Reason}}
 		if !l.Expires.IsZero() {
 			e.detail["expires"] = l.Expires.UTC().Format(time.RFC3339)
@@ -157,15 +157,19 @@ func (r *Registry) CreateLock(ctx context.Context, a Actor, l Lock) (Lock, error
 		if err := mayLockOut(ctx, tx, h, l); err != nil {
 			return e, err
 		}
+		var err error
+		if e.renew, err = l.affected(ctx, tx); err != nil {
+			return e, err
+		}
 		const prune = `DELETE FROM lockout WHERE org = $1 AND expires_at <> 0 AND expires_at < $2`
-		if _, err := tx.ExecContext(ctx, prune, l.Org, micros(l.Created)); err != nil {
+		if _, err := tx.ExecContext(ctx, prune, l.Org, micros(l.Created.Add(-6*endLocksEvery))); err != nil {
 			return e, fmt.Errorf("delete old locks: %w", err)
 		}
 		if err := room(ctx, tx, l.Org, "lockout", maxLocks); err != nil {
 			return e, err
 		}
 		const q = `INSERT INTO lockout (org, id, kind, target, reason, maker, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
-		_, err := tx.ExecContext(ctx, q, l.Org, l.ID, l.Kind, l.Target, l.Reason, l.Maker, micros(l.Created), expiry(l.Expires))
+		_, err = tx.ExecContext(ctx, q, l.Org, l.ID, l.Kind, l.Target, l.Reason, l.Maker, micros(l.Created), expiry(l.Expires))
 		return e, wrap("insert lock", err)
 	})
 	if err != nil {
@@ -193,14 +197,83 @@ func mayLockOut(ctx context.Context, tx *store.Tx, h permission.Holder, l Lock) 
 	return nil
 }
 
-// affected returns who is to be asked for again because of l, a lock of an
-// organisation.
-func (l Lock) affected() []auth.Principal {
-	if p, err := ParseWho(l.Target); l.Kind == LockPrincipal && err == nil {
-		p.Org = l.Org
-		return []auth.Principal{p}
+// mayLetIn checks that whoever has h has all the rights that the end of l gives
+// back: who may not give a role does not give it by deleting a lock.
+func mayLetIn(ctx context.Context, tx *store.Tx, h permission.Holder, l Lock) error {
+	p, err := ParseWho(l.Target)
+	if l.Org == "" || l.Kind != LockPrincipal || err != nil {
+		return nil
 	}
-	return []auth.Principal{{Org: l.Org}}
+	switch p.Kind {
+	case auth.Person:
+		var m Member
+		if m, err = readMember(ctx, tx, l.Org, p.ID); err == nil {
+			return mayTake(ctx, tx, h, m)
+		}
+	case auth.Application:
+		var x Application
+		if x, err = readApplication(ctx, tx, l.Org, p.ID); err == nil {
+			rights, err := x.own(ctx, tx)
+			if err != nil {
+				return err
+			}
+			return within(h, rights)
+		}
+	default:
+		return nil
+	}
+	if errs.CodeOf(err) == errs.NotFound {
+		return nil // there is nothing to give back
+	}
+	return err
+}
+
+// affected returns who is to be asked for again because of l, a lock of an
+// organisation: who is locked out, the API keys that they stand behind, and the
+// gateway that speaks for them.
+func (l Lock) affected(ctx context.Context, tx *store.Tx) ([]auth.Principal, error) {
+	p, err := ParseWho(l.Target)
+	if l.Kind != LockPrincipal || err != nil {
+		return []auth.Principal{{Org: l.Org}}, nil
+	}
+	p.Org = l.Org
+	all := []auth.Principal{p}
+	switch p.Kind {
+	case auth.Person, auth.Application:
+		return all, keysOf(ctx, tx, p, maxMakers, &all)
+	case auth.Device:
+		typ, id := p.TypeAndID()
+		d, err := readDevice(ctx, tx, l.Org, typ, id)
+		if err == nil && d.Gateway != "" {
+			all = append(all, auth.Principal{Org: l.Org, Kind: auth.Gateway, ID: d.Gateway})
+		}
+		if errs.CodeOf(err) == errs.NotFound {
+			err = nil // what is not there yet can be locked, too
+		}
+		return all, err
+	}
+	return all, nil
+}
+
+// keysOf adds the API keys to all that maker stands behind, also those that stand
+// at most depth keys further on.
+func keysOf(ctx context.Context, tx *store.Tx, maker auth.Principal, depth int, all *[]auth.Principal) error {
+	const q = `SELECT key FROM application WHERE org = $1 AND maker_kind = $2 AND maker = $3 ORDER BY key`
+	rows, err := tx.QueryContext(ctx, q, maker.Org, int64(maker.Kind), maker.ID)
+	if err != nil {
+		return fmt.Errorf("list API keys: %w", err)
+	}
+	var keys []auth.Principal
+	err = each(rows, func() error {
+		p := auth.Principal{Org: maker.Org, Kind: auth.Application}
+		keys = append(keys, p)
+		return wrap("read API key", rows.Scan(&keys[len(keys)-1].ID))
+	})
+	*all = append(*all, keys...)
+	for i := 0; err == nil && depth > 0 && i < len(keys); i++ {
+		err = keysOf(ctx, tx, keys[i], depth-1, all)
+	}
+	return err
 }
 
 // Locks lists the locks of an organisation or, if org is empty, of the whole
@@ -216,19 +289,36 @@ func (r *Registry) Locks(ctx context.Context, a Actor, org auth.OrgID) ([]Lock, 
 
 // DeleteLock lets in again what a lock locked out.
 func (r *Registry) DeleteLock(ctx context.Context, a Actor, org auth.OrgID, id string) error {
-	ctx, _, err := r.mayLock(ctx, a, org, permission.LockWrite)
+	ctx, h, err := r.mayLock(ctx, a, org, permission.LockWrite)
 	if err != nil {
 		return err
 	}
 	return r.change(ctx, a, func(tx *store.Tx) (effect, error) {
-		res, err := tx.ExecContext(ctx, `DELETE FROM lockout WHERE org = $1 AND id = $2`, org, id)
-		return effect{org: org, action: "lock.delete", target: id, locks: true}, found(res, err, errs.E(errs.NotFound, "lock %q not found", clip(id)))
+		e := effect{org: org, action: "lock.delete", target: id, locks: true}
+		l, err := one[Lock](tx.QueryRowContext(ctx, `SELECT `+lockColumns+` FROM lockout WHERE org = $1 AND id = $2`, org, id),
+			errs.E(errs.NotFound, "lock %q not found", clip(id)))
+		if err != nil {
+			return e, err
+		}
+		e.detail = map[string]any{"kind": l.Kind, "target": l.Target, "reason": l.Reason}
+		if err := mayLetIn(ctx, tx, h, l); err != nil {
+			return e, err
+		}
+		if l.Kind == LockType || l.Kind == LockPrincipal && org != "" {
+			// Gateways speak for them again.
+			if e.renew, err = l.affected(ctx, tx); err != nil {
+				return e, err
+			}
+		}
+		_, err = tx.ExecContext(ctx, `DELETE FROM lockout WHERE org = $1 AND id = $2`, org, id)
+		return e, wrap("delete lock", err)
 	})
 }
 
 // A lockable is all of a client, or of an actor, that a lock may be of.
 type lockable struct {
 	principal auth.Principal
+	makers    []auth.Principal // of an API key: who stands behind it
 	client    string
 	address   netip.Addr // invalid: not known
 	anywhere  bool       // it is not asked where it is
@@ -249,6 +339,10 @@ func lockedRef(ref auth.Ref) lockable {
 	}
 	return x
 }
+
+// lockedPrincipal returns what a lock may be of, of somebody who does nothing
+// themselves.
+func lockedPrincipal(p auth.Principal) lockable { return lockable{principal: p, anywhere: true} }
 
 // lockedActor returns what a lock may be of, from who asks for something in org.
 func lockedActor(a Actor, org auth.OrgID) lockable {
@@ -335,6 +429,11 @@ func (r *Registry) unlocked(ctx context.Context, x lockable) error {
 		if l := s.find(x, r.clock()); l != nil {
 			return errs.E(errs.Denied, "locked: %s", l.Reason)
 		}
+		for _, m := range x.makers {
+			if s.find(lockedPrincipal(m), r.clock()) != nil {
+				return errs.E(errs.Denied, "locked: whoever stands behind this API key is locked out")
+			}
+		}
 	}
 	return nil
 }
@@ -344,7 +443,78 @@ func (r *Registry) unlockedActor(ctx context.Context, a Actor, org auth.OrgID) e
 	if a.Principal.Kind == auth.System {
 		return nil
 	}
-	return fault(r.unlocked(ctx, lockedActor(a, org)))
+	x := lockedActor(a, org)
+	if a.Principal.Kind == auth.Application && org != "" {
+		acc, err := r.account(ctx, x.principal, func(*account) bool { return true })
+		if err != nil {
+			return fault(err)
+		}
+		x.makers = acc.makers
+	}
+	return fault(r.unlocked(ctx, x))
+}
+
+// unlockedOf returns those of the devices ("type:id") of org that are not locked.
+func (r *Registry) unlockedOf(ctx context.Context, org auth.OrgID, devices []string) ([]string, error) {
+	s, err := r.locksOf(ctx, org)
+	if err != nil || len(s.byTarget) == 0 {
+		return devices, err
+	}
+	var all []string
+	for _, d := range devices {
+		if s.find(lockedPrincipal(auth.Principal{Org: org, Kind: auth.Device, ID: d}), r.clock()) == nil {
+			all = append(all, d)
+		}
+	}
+	return all, nil
+}
+
+// endLocksEvery is how long after the end of a lock its devices may be without
+// their gateway.
+const endLocksEvery = 10 * time.Second
+
+// EndLocks has gateways speak again for the devices whose lock ended, until ctx
+// ends. Whoever is locked out themselves comes back when they connect.
+func (r *Registry) EndLocks(ctx context.Context) {
+	tick := time.NewTicker(endLocksEvery)
+	defer tick.Stop()
+	since := r.now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			now := r.now()
+			if err := r.tellEndedLocks(ctx, since, now); err != nil {
+				if ctx.Err() == nil {
+					r.log.Error("locks that ended could not be looked for; this is tried again", "err", err)
+				}
+				continue
+			}
+			since = now
+		}
+	}
+}
+
+// tellEndedLocks has everybody asked for again in the organisations where a lock
+// of devices ended after since and not after now.
+func (r *Registry) tellEndedLocks(ctx context.Context, since, now time.Time) error {
+	var ended []auth.Principal
+	err := r.db.View(store.ForAll(ctx), func(tx *store.Tx) error {
+		const q = `SELECT DISTINCT org FROM lockout WHERE org <> '' AND expires_at > $1 AND expires_at <= $2
+			AND (kind = 'type' OR kind = 'principal' AND target LIKE 'device:%')`
+		rows, err := tx.QueryContext(ctx, q, micros(since), micros(now))
+		if err != nil {
+			return fmt.Errorf("list ended locks: %w", err)
+		}
+		ended = nil
+		return each(rows, func() error {
+			ended = append(ended, auth.Principal{})
+			return wrap("read ended lock", rows.Scan(&ended[len(ended)-1].Org))
+		})
+	})
+	r.changes.tell(ended)
+	return err
 }
 
 // locksOf returns the locks of an organisation, as remembered or else as the store

@@ -52,7 +52,14 @@ func (r *Registry) Register(ctx context.Context, ref auth.Ref, inTopic string) e
 		return r.refuse(ctx, ref.Principal, err)
 	}
 	d := Device{Org: ref.Principal.Org, Type: typ, ID: id, Gateway: ref.Principal.ID}
-	f, err := r.newFresh(auth.Principal{Org: d.Org, Kind: auth.Device, ID: typ + ":" + id})
+	device := auth.Principal{Org: d.Org, Kind: auth.Device, ID: typ + ":" + id}
+	if err := fault(r.unlocked(ctx, lockedPrincipal(device))); err != nil {
+		if errs.CodeOf(err) == errs.Denied {
+			err = errs.Wrap(errs.Denied, err, "this device cannot be registered")
+		}
+		return err
+	}
+	f, err := r.newFresh(device)
 	if err != nil {
 		return fault(err)
 	}

@@ -130,8 +130,9 @@ func (r *Registry) holder(ctx context.Context, a Actor, org auth.OrgID) (permiss
 type membership struct {
 	holds  bool
 	rights permission.Rights
-	until  time.Time // zero: for good
-	factor bool      // the organisation asks for a second factor
+	until  time.Time        // zero: for good
+	factor bool             // the organisation asks for a second factor
+	makers []auth.Principal // who stands behind an API key
 }
 
 // membership returns what a person holds in org now.
@@ -213,6 +214,7 @@ func (r *Registry) keyHolds(ctx context.Context, tx *store.Tx, p Application, ma
 	if err != nil || !above.holds {
 		return membership{}, err
 	}
+	above.makers = append(above.makers, p.Maker)
 	above.rights = permission.Meet(rights, above.rights)
 	return above, nil
 }

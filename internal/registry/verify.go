@@ -188,7 +188,7 @@ func (r *Registry) grant(ctx context.Context, a *account, ref auth.Ref) (*auth.G
 	if a.disabled {
 		return nil, errDisabled
 	}
-	if err := r.unlocked(ctx, lockedRef(ref)); err != nil {
+	if err := r.unlocked(ctx, a.lockable(ref)); err != nil {
 		return nil, err
 	}
 	if err := r.passes(ctx, ref); err != nil {
@@ -214,6 +214,9 @@ func (r *Registry) rightsOf(ctx context.Context, a *account, ref auth.Ref) (*aut
 	ref.UID = a.uid
 	id := a.identity(ref)
 	var err error
+	if id.Attached, err = r.unlockedOf(ctx, a.principal.Org, a.attached); err != nil {
+		return nil, err
+	}
 	if id.OrgLimits, id.TypeLimits, err = r.limitsOf(ctx, a.principal); err != nil {
 		return nil, err
 	}
