@@ -18,12 +18,16 @@ build: ## build bin/keepmq
 run: build ## start a server, with this machine as its first edge device
 	@./bin/keepmq serve --data $(DATA) --edge
 
+# The packages whose tests run on each of the stores there are.
+ON_STORES = $(shell grep -rl 'dbtest\.Main' --include='*_test.go' internal | xargs -n 1 dirname | sort -u | sed 's|^|./|')
+
 .PHONY: test
 test: build ## install what the tests need, then run all of them
 	@scripts/setup-test
 	@scripts/check-format
 	CGO_ENABLED=1 $(GO) vet -race ./...
-	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+	KEEPMQ_TEST_STORE=PostgreSQL CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+	KEEPMQ_TEST_STORE=SQLite $(GO) test -timeout 20m $(ON_STORES) # not with -race, which makes SQLite, in Go, very slow
 	$(GO) test -run Allocate ./internal/broker ./internal/engine/embedded # not with -race, which allocates
 
 .PHONY: lint

@@ -5,7 +5,9 @@ package dbtest
 import (
 	"flag"
 	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -26,12 +28,23 @@ var (
 	present = kinds[0]
 )
 
-// Main is what a TestMain calls: it runs all tests on each store. Fuzzing and
-// benchmarks are for the first one.
+// only names one store, in the environment, for who wants the tests on that alone.
+const only = "KEEPMQ_TEST_STORE"
+
+// Main is what a TestMain calls: it runs all tests on each store, or on the one
+// that the environment names. Fuzzing and benchmarks are for the first one.
 func Main(m *testing.M) int {
 	flag.Parse()
 	code := 0
-	for _, k := range kinds {
+	wanted := kinds
+	if name := os.Getenv(only); name != "" {
+		wanted = slices.DeleteFunc(slices.Clone(kinds), func(k kind) bool { return !strings.EqualFold(k.name, name) })
+		if len(wanted) == 0 {
+			fmt.Printf("%s must be SQLite or PostgreSQL, is %q\n", only, name)
+			return 2
+		}
+	}
+	for _, k := range wanted {
 		present = k
 		fmt.Println("--- on", k.name)
 		code = max(code, m.Run())

@@ -179,7 +179,7 @@ func TestRepeats(t *testing.T) {
 func TestSecondProcess(t *testing.T) {
 	c := pgtest.New(t)
 	db := mustOpen(t, c)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 	defer cancel()
 	_, err := postgres.Open(ctx, c)
 	wantUnavailable(t, err, "another KeepMQ uses the database")
