@@ -29,6 +29,7 @@ import (
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/registry"
+	"github.com/keepmq/keepmq/internal/servercert"
 )
 
 const (
@@ -55,6 +56,8 @@ type Config struct {
 	// Usage returns how much of its limits an organisation uses now or, unless
 	// typ is empty, the devices of a type. nil func: nothing is counted.
 	Usage func(ctx context.Context, org auth.OrgID, typ string) (map[quota.Limit]int64, error)
+	// Certificates returns the server's certificates. nil func: there are none to show.
+	Certificates func() []servercert.Source
 	// LimitEvents returns who reached which limit, latest first. nil func: nobody.
 	LimitEvents func(auth.OrgID) []quota.Event
 }
@@ -69,6 +72,8 @@ type server struct {
 	log      *slog.Logger
 	openapi  []byte
 
+	certificates func() []servercert.Source
+
 	limits      quota.Limits
 	usage       func(context.Context, auth.OrgID, string) (map[quota.Limit]int64, error)
 	limitEvents func(auth.OrgID) []quota.Event
@@ -76,7 +81,7 @@ type server struct {
 
 // New returns the handler for /api/, /healthz and /readyz.
 func New(c Config) http.Handler {
-	s := &server{registry: c.Registry, alerts: c.Alerts, audit: c.Audit, keepDays: c.AuditDays, ca: c.CA, ready: c.Ready, log: c.Log,
+	s := &server{registry: c.Registry, alerts: c.Alerts, audit: c.Audit, keepDays: c.AuditDays, ca: c.CA, ready: c.Ready, log: c.Log, certificates: c.Certificates,
 		limits: c.Limits.Over(quota.Defaults()), usage: c.Usage, limitEvents: c.LimitEvents}
 	if s.ready == nil {
 		s.ready = func(context.Context) error { return nil }

@@ -118,6 +118,8 @@ func (s *server) accessRoutes(a huma.API) {
 	create(s, a, "/locks", "create-lock-of-all", "Lock a person, an address, an authority or a client identifier out of the installation", s.createLockOfAll)
 	remove(s, a, "/locks/{id}", "delete-lock-of-all", "Let in to the installation again what was locked out", s.deleteLockOfAll)
 
+	get(s, a, "/server/certificates", "list-server-certificates", "The certificates that the server shows, and those that should be there", s.listServerCertificates)
+
 	get(s, a, "/orgs/{org}/network", "get-network", "From where clients may connect", s.getNetwork)
 	replace(s, a, "/orgs/{org}/network", "put-network", "Replace from where clients may connect; who comes from elsewhere is disconnected", s.putNetwork)
 	get(s, a, "/orgs/{org}/policies", "get-policies", "What devices must present to connect", s.getPolicies)

@@ -54,15 +54,16 @@ var allowed = map[string]string{
 	"internal/alert/webhook": "std errs secret",
 	"internal/alert/mail":    "errs secret",
 	"internal/alert":         "alert/mail alert/webhook audit auth errs keyring permission registry secret store",
+	"internal/servercert":    "audit auth errs secret store",
 	"internal/registry":      "audit auth auth/jwt auth/sasl ca errs keyring password permission profile quota refusal secret store topic",
 	// faces: they never import each other
 	"internal/broker":       "auth door engine errs mqtt poll quota refusal secret topic",
-	"internal/api":          "alert audit auth auth/jwt ca errs permission quota refusal registry secret store",
+	"internal/api":          "alert audit auth auth/jwt ca errs permission quota refusal registry secret servercert store",
 	"internal/console":      "audit auth engine errs quota registry secret topic",
 	"internal/edge":         "std client edge/sources errs mqtt secret",
 	"internal/edge/sources": "",
 	// the whole
-	"internal/node": "alert alert/mail alert/webhook store/postgres api audit auth broker ca config console country door engine engine/embedded errs home keyring quota refusal registry secret store store/sqlite",
+	"internal/node": "alert alert/mail alert/webhook store/postgres api audit auth broker ca config console country door engine engine/embedded errs home keyring quota refusal registry secret servercert store store/sqlite",
 	"internal/cli":  "audit client config edge errs mqtt node secret topic",
 	"cmd/keepmq":    "std cli",
 	// proof

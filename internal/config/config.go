@@ -49,6 +49,7 @@ type Config struct {
 	// something else is set for an organisation or a device type.
 	Limits quota.Limits `yaml:"limits"`
 
+	TLS   TLS   `yaml:"tls"`
 	HTTPS HTTPS `yaml:"https"`
 	Log   Log   `yaml:"log"`
 	Audit Audit `yaml:"audit"`
@@ -268,6 +269,7 @@ func (c Config) Validate() error {
 	within("mqtt.max_session_expiry", c.MQTT.MaxSessionExpiry, 0, 10*365*24*time.Hour)
 	within("edge.interval", c.Edge.Interval, 100*time.Millisecond, 24*time.Hour)
 	c.Alerts.validate(fail)
+	c.TLS.validate(fail)
 	if c.Audit.KeepDays != 0 {
 		between("audit.keep_days", int64(c.Audit.KeepDays), 30, 36500)
 	}

@@ -48,7 +48,7 @@ func TestDescribe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Names, c.Alerts.Recipients, c.Alerts.WebhookAllow = nil, nil, nil // the empty lists of the file
+	c.Names, c.Alerts.Recipients, c.Alerts.WebhookAllow, c.TLS.ACME.Names = nil, nil, nil, nil // the empty lists of the file
 	if !reflect.DeepEqual(c, Default()) {
 		t.Errorf("got %+v, want the defaults", c)
 	}
@@ -120,6 +120,36 @@ func TestStore(t *testing.T) {
 		"store: {driver: mysql}":                                                 "store.driver:",
 		"store: {driver: ''}":                                                    "store.driver:",
 		"store: {driver: postgres, dsn: 'postgresql://keepmq:secret@db/keepmq'}": "unknown key dsn",
+	} {
+		c, err := load(t, text)
+		if err == nil {
+			err = c.Validate()
+		}
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q", text, err, want)
+		}
+	}
+}
+
+func TestTLS(t *testing.T) {
+	const acme = "tls: {acme: {directory: 'https://acme.example/dir', accept_terms: true, names: "
+	for text, want := range map[string]string{
+		"tls: {certificate: a, key: b}": "",
+		"tls: {certificate: a}":         "tls.key:",
+		"tls: {key: b}":                 "tls.key:",
+		acme + "[mqtt.example.org]}}":   "",
+		acme + "[m.example.org], email: ops@example.org, eab_key_id: x, eab_key_file: f}}": "",
+		acme + "[m.example.org], email: ops}}":                                             "tls.acme.email:",
+		acme + "[m.example.org], eab_key_id: x}}":                                          "tls.acme.eab_key_file:",
+		acme + "[]}}":                             "tls.acme.names: must be 1 to 100",
+		acme + "['*.example.org']}}":              "tls.acme.names[0]:",
+		acme + "[a.example.org, Upper.org]}}":     "tls.acme.names[1]:",
+		acme + "[a.example.org, a.example.org]}}": "there twice",
+		acme + "[192.0.2.1]}}":                    "tls.acme.names[0]:",
+		acme + "[localhost]}}":                    "tls.acme.names[0]:",
+		"tls: {acme: {names: [a.example.org]}}":   "tls.acme.directory:",
+		"tls: {acme: {directory: 'http://acme.example/dir', accept_terms: true, names: [a.example.org]}}": "tls.acme.directory:",
+		"tls: {acme: {directory: 'https://acme.example/dir', names: [a.example.org]}}":                    "tls.acme.accept_terms:",
 	} {
 		c, err := load(t, text)
 		if err == nil {

@@ -14,3 +14,6 @@ func NewWith(c Config, writeIn time.Duration) (http.Handler, error) {
 	s.writeIn = writeIn
 	return s.routes(), nil
 }
+
+// OwnHost is ownHost.
+func OwnHost(host string) bool { return ownHost(host) }

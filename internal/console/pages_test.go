@@ -11,6 +11,7 @@ import (
 
 	"github.com/pquerna/otp/totp"
 
+	"github.com/keepmq/keepmq/internal/console"
 	"github.com/keepmq/keepmq/internal/registry"
 )
 
@@ -47,6 +48,15 @@ func TestEveryAnswerIsProtected(t *testing.T) {
 	f.signIn(t)
 	for _, p := range append(paths, "/?org=zzzzzz", "/?org=!", "/?after=x") {
 		check("GET", p)
+	}
+}
+
+func TestOwnHost(t *testing.T) {
+	for host, want := range map[string]bool{"mqtt.example.org": true, "mqtt.example.org:8443": true, "localhost": false, "localhost:8443": false,
+		"a.localhost:1": false, "127.0.0.1:8443": false, "[::1]:8443": false, "::1": false} {
+		if console.OwnHost(host) != want {
+			t.Errorf("%s: %v", host, !want)
+		}
 	}
 }
 

@@ -5,13 +5,11 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"strings"
 
 	"github.com/keepmq/keepmq/internal/alert"
 	"github.com/keepmq/keepmq/internal/alert/mail"
 	"github.com/keepmq/keepmq/internal/alert/webhook"
 	"github.com/keepmq/keepmq/internal/broker"
-	"github.com/keepmq/keepmq/internal/secret"
 )
 
 // openAlerts builds what tells people of what is unusual.
@@ -36,11 +34,9 @@ func (n *Node) openAlerts() error {
 			return err
 		}
 		if m.PasswordFile != "" {
-			b, err := os.ReadFile(m.PasswordFile)
-			if err != nil {
-				return fmt.Errorf("alerts.mail.password_file: %w", err)
+			if x.Password, err = readSecret("alerts.mail.password_file", m.PasswordFile); err != nil {
+				return err
 			}
-			x.Password = secret.New(strings.TrimSpace(string(b)))
 		}
 		if a.Mail, err = mail.New(x); err != nil {
 			return err

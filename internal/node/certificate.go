@@ -8,6 +8,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"github.com/keepmq/keepmq/internal/servercert"
 )
 
 // names returns the host names and addresses under which this machine may be
@@ -47,8 +49,28 @@ func (n *Node) renewCertificate(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("server certificate: %w", err)
 	}
-	n.certificate.Store(&cert)
+	n.certificates.SetOwn(&cert)
 	return nil
+}
+
+// openCertificates opens what is shown beside the certificate of our own
+// authority.
+func (n *Node) openCertificates(ctx context.Context) (err error) {
+	t := n.config.TLS
+	c := servercert.Config{CertificateFile: t.Certificate, KeyFile: t.Key, DB: n.db, Ring: n.ring, Log: n.log}
+	if a := t.ACME; a.Directory != "" {
+		c.ACME = &servercert.ACME{Directory: a.Directory, Names: a.Names, Email: a.Email, KeyID: a.EABKeyID}
+		if c.ACME.Roots, err = authorities("tls.acme.ca", a.CA); err != nil {
+			return err
+		}
+		if a.EABKeyFile != "" {
+			if c.ACME.Key, err = readSecret("tls.acme.eab_key_file", a.EABKeyFile); err != nil {
+				return err
+			}
+		}
+	}
+	n.certificates, err = servercert.Open(ctx, c)
+	return err
 }
 
 // keepCertificate renews the server certificate in time, and when the
@@ -83,8 +105,10 @@ func (n *Node) tlsConfig(t *tickets, protocols ...string) *tls.Config {
 		CipherSuites: []uint16{ // of TLS 1.2: forward secrecy and authenticated encryption only
 			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
 			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+			tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 		},
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return n.certificate.Load(), nil },
+		GetCertificate: n.certificates.Get,
 		ClientAuth:     tls.VerifyClientCertIfGiven,
 		ClientCAs:      n.ca.ClientAuthorities(),
 		NextProtos:     protocols,

@@ -15,7 +15,6 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,6 +35,7 @@ import (
 	"github.com/keepmq/keepmq/internal/keyring"
 	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/registry"
+	"github.com/keepmq/keepmq/internal/servercert"
 	"github.com/keepmq/keepmq/internal/store"
 )
 
@@ -63,7 +63,7 @@ type Node struct {
 
 	countries *country.Database // nil: there is none
 
-	certificate   atomic.Pointer[tls.Certificate]
+	certificates  *servercert.Server
 	mqttTickets   tickets
 	httpsTickets  tickets
 	mqttListener  net.Listener
@@ -88,6 +88,9 @@ func Open(ctx context.Context, c config.Config, version string, log *slog.Logger
 	if err := n.openState(ctx); err != nil {
 		return nil, err
 	}
+	if err := n.openCertificates(ctx); err != nil {
+		return nil, err
+	}
 	if err := n.renewCertificate(ctx); err != nil {
 		return nil, err
 	}
@@ -103,7 +106,7 @@ func Open(ctx context.Context, c config.Config, version string, log *slog.Logger
 	if n.mqttListener, err = listen(ctx, "mqtt.listen", c.MQTT.Listen, n.broker.TLS(), 0); err != nil {
 		return nil, err
 	}
-	if n.httpsListener, err = listen(ctx, "https.listen", c.HTTPS.Listen, n.tlsConfig(&n.httpsTickets, "h2", "http/1.1"), maxHTTPS()); err != nil {
+	if n.httpsListener, err = listen(ctx, "https.listen", c.HTTPS.Listen, n.tlsConfig(&n.httpsTickets, n.certificates.Protocols("h2", "http/1.1")...), maxHTTPS()); err != nil {
 		return nil, err
 	}
 	// Last, so that nothing can fail between making the first secrets and
@@ -213,7 +216,7 @@ func (n *Node) openFaces(version string) (err error) {
 	}
 	mux := http.NewServeMux()
 	rest := api.New(api.Config{Registry: n.registry, Alerts: n.alerts, Audit: n.audit, AuditDays: n.config.Audit.KeepDays, CA: n.ca.RootPEM(), Ready: n.ready, Log: n.log, Version: version,
-		Limits: n.config.Limits, Usage: n.usage, LimitEvents: n.limitEvents})
+		Limits: n.config.Limits, Usage: n.usage, LimitEvents: n.limitEvents, Certificates: n.certificates.Sources})
 	mux.Handle("/api/", rest)
 	mux.Handle("/healthz", rest)
 	mux.Handle("/readyz", rest)
@@ -282,6 +285,7 @@ func (n *Node) Run(ctx context.Context) error {
 	})
 	part("state", func() error { return n.keepStore(ctx) })
 	part("certificate", func() error { n.keepCertificate(ctx); return nil })
+	part("server certificates", func() error { n.certificates.Run(ctx); return nil })
 	part("janitor", func() error { n.homes.Run(ctx); return nil })
 	part("refusals", func() error { n.registry.KeepRefusals(ctx); return nil })
 	part("locks", func() error { n.registry.EndLocks(ctx); return nil })

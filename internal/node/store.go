@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/keepmq/keepmq/internal/config"
 	"github.com/keepmq/keepmq/internal/errs"
@@ -16,9 +17,9 @@ import (
 )
 
 const (
-	sqliteFile = "keepmq.db"
-	storeMark  = "store" // the file that says where the state is, if not in the folder
-	maxDSNFile = 8192
+	sqliteFile    = "keepmq.db"
+	storeMark     = "store" // the file that says where the state is, if not in the folder
+	maxSecretFile = 8192
 )
 
 // openStore opens the state where the configuration says it is. The messages and
@@ -85,16 +86,16 @@ func CheckStore(ctx context.Context, c config.Config) error {
 
 // database reads the URLs that c names.
 func database(c config.Store) (where postgres.Config, err error) {
-	if where.DSN, err = readDSN("store.dsn_file", c.DSNFile); err != nil || c.OwnerDSNFile == "" {
+	if where.DSN, err = readSecret("store.dsn_file", c.DSNFile); err != nil || c.OwnerDSNFile == "" {
 		return where, err
 	}
-	where.OwnerDSN, err = readDSN("store.owner_dsn_file", c.OwnerDSNFile)
+	where.OwnerDSN, err = readSecret("store.owner_dsn_file", c.OwnerDSNFile)
 	return where, err
 }
 
-// readDSN reads a file with a database URL, which holds a password, so that
-// nobody but its owner may read it.
-func readDSN(key, file string) (secret.String, error) {
+// readSecret reads a file with a secret, or with a database URL, which holds one.
+// Nobody but its owner may read it.
+func readSecret(key, file string) (secret.String, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return secret.String{}, errs.Wrap(errs.Invalid, err, key+": the file cannot be read")
@@ -110,12 +111,12 @@ func readDSN(key, file string) (secret.String, error) {
 	if info.Mode().Perm()&0o077 != 0 {
 		return secret.String{}, errs.E(errs.Invalid, "%s: others may read or write %s (mode %04o); run: chmod 600 %s", key, file, info.Mode().Perm(), file)
 	}
-	b, err := io.ReadAll(io.LimitReader(f, maxDSNFile+1))
+	b, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
 	if err != nil {
 		return secret.String{}, fmt.Errorf("%s: %w", key, err)
 	}
-	if len(b) == 0 || len(b) > maxDSNFile {
-		return secret.String{}, errs.E(errs.Invalid, "%s: %s must have 1 to %d bytes", key, file, maxDSNFile)
+	if len(b) == 0 || len(b) > maxSecretFile {
+		return secret.String{}, errs.E(errs.Invalid, "%s: %s must have 1 to %d bytes", key, file, maxSecretFile)
 	}
-	return secret.New(string(b)), nil
+	return secret.New(strings.TrimSpace(string(b))), nil
 }

@@ -31,6 +31,9 @@ func state(t *testing.T, dir string) *Node {
 	if err := n.openState(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if err := n.openCertificates(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if err := n.renewCertificate(t.Context()); err != nil {
 		t.Fatal(err)
 	}

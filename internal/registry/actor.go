@@ -24,6 +24,9 @@ func (a Actor) mayAdminister() error {
 	return nil
 }
 
+// MayAdminister checks that a may do what concerns the whole installation.
+func (a Actor) MayAdminister() error { return a.mayAdminister() }
+
 func noOrg(org auth.OrgID) error {
 	return errs.E(errs.NotFound, "organisation %q not found", string(org))
 }
