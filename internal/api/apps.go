@@ -122,8 +122,11 @@ func (s *server) deleteApp(ctx context.Context, actor registry.Actor, in *InApp)
 	return s.registry.DeleteApplication(ctx, actor, in.org(), in.Key)
 }
 
-func (s *server) rotateAppToken(ctx context.Context, actor registry.Actor, in *InApp) (*body[Token], error) {
-	token, err := s.registry.RotateApplicationToken(ctx, actor, in.org(), in.Key)
+func (s *server) rotateAppToken(ctx context.Context, actor registry.Actor, in *struct {
+	InApp
+	Body *Rotation
+}) (*body[Token], error) {
+	token, err := s.registry.RotateToken(ctx, actor, in.who(), in.Body.of())
 	if err != nil {
 		return nil, err
 	}

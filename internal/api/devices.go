@@ -136,8 +136,11 @@ func (s *server) deleteDevice(ctx context.Context, actor registry.Actor, in *InD
 	return s.registry.DeleteDevice(ctx, actor, in.org(), in.Type, in.ID)
 }
 
-func (s *server) rotateDeviceToken(ctx context.Context, actor registry.Actor, in *InDevice) (*body[Token], error) {
-	token, err := s.registry.RotateDeviceToken(ctx, actor, in.org(), in.Type, in.ID)
+func (s *server) rotateDeviceToken(ctx context.Context, actor registry.Actor, in *struct {
+	InDevice
+	Body *Rotation
+}) (*body[Token], error) {
+	token, err := s.registry.RotateToken(ctx, actor, in.who(), in.Body.of())
 	if err != nil {
 		return nil, err
 	}

@@ -62,6 +62,7 @@ func (s *server) routes(mux *http.ServeMux, a huma.API) {
 	act(s, a, "/orgs/{org}/apps/{key}/token", "rotate-app-token", "Replace an API key's token", s.rotateAppToken)
 
 	s.accessRoutes(a)
+	s.credentialRoutes(a)
 	s.alertRoutes(a)
 
 	open(s, a, "/enrol", "enrol", "Exchange an enrolment token and a certificate request for a certificate", s.enrol)

@@ -181,8 +181,11 @@ func (s *server) deleteUser(ctx context.Context, actor registry.Actor, in *InUse
 	return s.registry.DeleteUser(ctx, actor, in.org(), in.Name)
 }
 
-func (s *server) rotateUserPassword(ctx context.Context, actor registry.Actor, in *InUser) (*body[Password], error) {
-	p, err := s.registry.RotateUserPassword(ctx, actor, in.org(), in.Name)
+func (s *server) rotateUserPassword(ctx context.Context, actor registry.Actor, in *struct {
+	InUser
+	Body *Rotation
+}) (*body[Password], error) {
+	p, err := s.registry.RotateToken(ctx, actor, in.who(), in.Body.of())
 	if err != nil {
 		return nil, err
 	}

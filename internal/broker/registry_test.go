@@ -157,7 +157,7 @@ func TestSCRAM(t *testing.T) {
 	}
 	c.publish("iot-2/evt/e/fmt/json", "{}")
 
-	if _, err := s.reg.RotateDeviceToken(context.Background(), s.admin, s.org, "t", "one"); err != nil {
+	if _, err := s.reg.RotateToken(context.Background(), s.admin, auth.Principal{Org: s.org, Kind: auth.Device, ID: "t:one"}, registry.Rotation{}); err != nil {
 		t.Fatal(err)
 	}
 	begun := time.Now()
@@ -168,6 +168,56 @@ func TestSCRAM(t *testing.T) {
 	c.prove(x)
 	if ack := expect[*mqtt.Connack](c); ack.Code != mqtt.BadUserNameOrPassword {
 		t.Errorf("the old token: %v", ack.Code)
+	}
+}
+
+// While two tokens are good, connections made with either live; the end of the
+// overlap, or that of the token itself, ends those made with it, on time.
+func TestOverlapEnds(t *testing.T) {
+	s := newSite(t)
+	ctx, who := context.Background(), auth.Principal{Org: s.org, Kind: auth.Device, ID: "t:one"}
+	connect := func(token string) *client {
+		c := newClient(t, s.dial(nil), mqtt.V5)
+		c.send(hello(mqtt.V5, s.clientID("one"), func(p *mqtt.Connect) { p.Username, p.Password = mqtt.Some("use-token-auth"), []byte(token) }))
+		if ack := expect[*mqtt.Connack](c); ack.Code != mqtt.Success {
+			t.Fatal(ack.Code)
+		}
+		return c
+	}
+	rotate := func(x registry.Rotation) string {
+		token, err := s.reg.RotateToken(ctx, s.admin, who, x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token.Reveal()
+	}
+	old := connect(s.tokens["one"])
+	begun := time.Now()
+	const overlap = 1500 * time.Millisecond
+	second := rotate(registry.Rotation{Overlap: overlap})
+	old.publish("iot-2/evt/e/fmt/json", "{}")
+	code := old.closed()
+	if took := time.Since(begun); took < overlap-10*time.Millisecond || took > overlap+time.Second {
+		t.Errorf("the overlap of %v ends it with %v after %v", overlap, code, took)
+	}
+	c := connect(second)
+	rotate(registry.Rotation{Overlap: time.Hour})
+	c.publish("iot-2/evt/e/fmt/json", "{}")
+	begun = time.Now()
+	if err := s.reg.RetireToken(ctx, s.admin, who); err != nil {
+		t.Fatal(err)
+	}
+	if code := c.closed(); code != mqtt.NotAuthorized || time.Since(begun) > time.Second {
+		t.Errorf("retired: %v after %v", code, time.Since(begun))
+	}
+	c = connect(rotate(registry.Rotation{}))
+	begun = time.Now()
+	if err := s.reg.SetTokenExpiry(ctx, s.admin, who, begun.Add(overlap)); err != nil {
+		t.Fatal(err)
+	}
+	code = c.closed()
+	if took := time.Since(begun); took < overlap-10*time.Millisecond || took > overlap+time.Second {
+		t.Errorf("the end of its token ends it with %v after %v", code, took)
 	}
 }
 

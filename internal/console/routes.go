@@ -8,6 +8,7 @@ func (s *server) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", s.person(s.overview))
 	mux.Handle("GET /limits", s.person(s.limits))
+	mux.Handle("GET /credentials", s.person(s.credentials))
 	mux.Handle("GET /audit", s.person(s.audit))
 	mux.Handle("GET /events", s.person(s.events))
 	mux.Handle("POST /sign-out", s.person(s.signOut))

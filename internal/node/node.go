@@ -288,6 +288,7 @@ func (n *Node) Run(ctx context.Context) error {
 	part("server certificates", func() error { n.certificates.Run(ctx); return nil })
 	part("janitor", func() error { n.homes.Run(ctx); return nil })
 	part("refusals", func() error { n.registry.KeepRefusals(ctx); return nil })
+	part("credentials", func() error { n.registry.KeepUses(ctx); return nil })
 	part("locks", func() error { n.registry.EndLocks(ctx); return nil })
 	part("unusual activity", func() error { n.alerts.Watch(ctx, n.broker.Traffic); return nil })
 	part("alerts", func() error { n.alerts.Run(ctx); return nil })
@@ -307,6 +308,11 @@ func (n *Node) Run(ctx context.Context) error {
 	defer cancel()
 	err := errors.Join(cause, n.broker.Shutdown(drain), n.https.Shutdown(drain))
 	parts.Wait()
+	last, stopLast := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer stopLast()
+	if e := n.registry.StoreUses(last); e != nil { // nobody connects any more
+		n.log.Error("when tokens were last used is not stored", "err", e)
+	}
 	return errors.Join(err, n.Close())
 }
 

@@ -55,6 +55,7 @@ const (
 	CommandPublish                     // publish commands to devices
 	CommandReceive                     // receive them
 	MonitorReceive                     // receive what the platform says about devices and applications
+	CredentialRead                     // see how old tokens are, when they end and when they were used
 	count
 )
 
@@ -70,6 +71,7 @@ var names = [count]string{
 	Explain: "explain", SupportWrite: "support:write",
 	EventPublish: "event:publish", EventReceive: "event:receive", CommandPublish: "command:publish",
 	CommandReceive: "command:receive", MonitorReceive: "monitor:receive",
+	CredentialRead: "credential:read",
 }
 
 func (p Permission) String() string {

@@ -21,7 +21,7 @@ const (
 	see = Set(1<<OrgRead | 1<<TypeRead | 1<<DeviceRead | 1<<GroupRead | 1<<LimitRead)
 	// inspect is to see everything but the record of who did what, and messages.
 	inspect = see | 1<<ApplicationRead | 1<<UserRead | 1<<RuleRead | 1<<IssuerRead | 1<<MemberRead | 1<<RoleRead |
-		1<<LockRead | 1<<NetworkRead | 1<<AlertRead | 1<<Explain
+		1<<LockRead | 1<<NetworkRead | 1<<AlertRead | 1<<Explain | 1<<CredentialRead
 	messages = Set(1<<EventPublish | 1<<EventReceive | 1<<CommandPublish | 1<<CommandReceive | 1<<MonitorReceive)
 	receive  = Set(1<<EventReceive | 1<<CommandReceive | 1<<MonitorReceive)
 	devices  = Set(1<<DeviceRead | 1<<DeviceWrite | 1<<DeviceCredential)

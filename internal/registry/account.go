@@ -20,9 +20,8 @@ type account struct {
 	profile   string
 	uid       string
 	disabled  bool // it or its organisation
-	version   int
-	hash      []byte
-	scram     []byte            // the keys for SCRAM, sealed; empty: none
+	token     heldToken
+	before    heldToken         // the token before, while it is still good
 	attached  []string          // of a gateway: "type:id" of each enabled device attached to it
 	registers bool              // of a gateway: it may register devices
 	patterns  []auth.Rule       // of every user of the organisation
@@ -97,11 +96,11 @@ func (r *Registry) readHolder(ctx context.Context, tx *store.Tx, a *account) err
 }
 
 const (
-	deviceAccount = `SELECT d.uid, d.class, d.disabled OR o.disabled, o.profile, d.token_hash, d.scram, d.token_version, '', '', '', FALSE, FALSE, FALSE, d.registers
+	deviceAccount = `SELECT d.uid, d.class, d.disabled OR o.disabled, o.profile, d.token_hash, d.scram, d.token_version, d.token_until, d.old_hash, d.old_scram, d.old_until, '', '', '', FALSE, FALSE, FALSE, d.registers
 		FROM device d JOIN org o ON o.id = d.org WHERE d.org = $1 AND d.type = $2 AND d.id = $3`
-	applicationAccount = `SELECT a.uid, '', a.disabled OR o.disabled, o.profile, a.token_hash, a.scram, a.token_version, '', '', '', FALSE, FALSE, FALSE, FALSE
+	applicationAccount = `SELECT a.uid, '', a.disabled OR o.disabled, o.profile, a.token_hash, a.scram, a.token_version, a.token_until, a.old_hash, a.old_scram, a.old_until, '', '', '', FALSE, FALSE, FALSE, FALSE
 		FROM application a JOIN org o ON o.id = a.org WHERE a.org = $1 AND a.key = $2`
-	userAccount = `SELECT u.uid, '', u.disabled OR o.disabled, o.profile, u.token_hash, u.scram, u.token_version, u.rules, o.rules,
+	userAccount = `SELECT u.uid, '', u.disabled OR o.disabled, o.profile, u.token_hash, u.scram, u.token_version, u.token_until, u.old_hash, u.old_scram, u.old_until, u.rules, o.rules,
 		u.role, o.home_anonymous, o.home_prefix, o.home_v0, FALSE
 		FROM mqtt_user u JOIN org o ON o.id = u.org WHERE u.org = $1 AND u.name = $2`
 )
@@ -121,7 +120,9 @@ func readAccount(ctx context.Context, tx *store.Tx, p auth.Principal) (*account,
 	}
 	a := &account{principal: p}
 	var class, rules, patterns string
-	err := row.Scan(&a.uid, &class, &a.disabled, &a.profile, &a.hash, &a.scram, &a.version, &rules, &patterns,
+	var until, oldUntil int64
+	err := row.Scan(&a.uid, &class, &a.disabled, &a.profile, &a.token.hash, &a.token.scram, &a.token.version, &until,
+		&a.before.hash, &a.before.scram, &oldUntil, &rules, &patterns,
 		&a.role, &a.home.Anonymous, &a.home.Prefix, &a.home.V0, &a.registers)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
@@ -130,6 +131,10 @@ func readAccount(ctx context.Context, tx *store.Tx, p auth.Principal) (*account,
 		return nil, fmt.Errorf("read account: %w", err)
 	case class != "" && kindOf(class) != p.Kind:
 		return nil, errNobody // a device that calls itself a gateway, or the other way round
+	}
+	a.token.until = orZero(until)
+	if len(a.before.hash) > 0 {
+		a.before.version, a.before.until = a.token.version-1, fromMicros(oldUntil)
 	}
 	if a.rules, err = storedRules(rules); err != nil {
 		return nil, err
@@ -173,9 +178,6 @@ func storedRules(s string) ([]auth.Rule, error) {
 	parsed, err := parseRules(rules)
 	return parsed, wrap("decode rules", err)
 }
-
-// tokenCredential names a's token for a Ref. A new token has another version.
-func (a *account) tokenCredential() string { return fmt.Sprintf("token:%d", a.version) }
 
 // lockable returns what a lock may be of, where a is let in as ref.
 func (a *account) lockable(ref auth.Ref) lockable {

@@ -172,8 +172,8 @@ func (r *Registry) insertApplication(ctx context.Context, tx *store.Tx, p Applic
 	if err != nil {
 		return err
 	}
-	const q = `INSERT INTO application (org, key, uid, name, token_hash, token_version, created_at, scram, role, permissions, limited, maker_kind, maker)
-		VALUES ($1, $2, $3, $4, $5, 1, $6, $7, $8, $9, $10, $11, $12)`
+	const q = `INSERT INTO application (org, key, uid, name, token_hash, token_version, created_at, token_at, scram, role, permissions, limited, maker_kind, maker)
+		VALUES ($1, $2, $3, $4, $5, 1, $6, $6, $7, $8, $9, $10, $11, $12)`
 	_, err = tx.ExecContext(ctx, q, p.Org, p.Key, uid, p.Name, hashToken(r.ring, p.Principal(), f.token), micros(p.Created), f.scram,
 		p.Role, strings.Join(p.Permissions, " "), p.Limited, int64(p.Maker.Kind), p.Maker.ID)
 	if err != nil {
@@ -297,27 +297,6 @@ func (r *Registry) SetApplicationDisabled(ctx context.Context, a Actor, org auth
 		})
 }
 
-// RotateApplicationToken gives an API key a new token. The old one is refused
-// from now on, and connections made with it end.
-func (r *Registry) RotateApplicationToken(ctx context.Context, a Actor, org auth.OrgID, key string) (secret.String, error) {
-	owner := auth.Principal{Org: org, Kind: auth.Application, ID: key}
-	f, err := r.newFresh(owner)
-	if err != nil {
-		return secret.String{}, err
-	}
-	err = r.changeApplication(ctx, a, org, key, "application.rotate", false,
-		func(tx *store.Tx, _ Application, _ permission.Holder, e *effect) error {
-			e.affected = []auth.Principal{owner}
-			const q = `UPDATE application SET token_hash = $3, scram = $4, token_version = token_version + 1 WHERE org = $1 AND key = $2`
-			_, err := tx.ExecContext(ctx, q, org, key, hashToken(r.ring, owner, f.token), f.scram)
-			return wrap("update token", err)
-		})
-	if err != nil {
-		return secret.String{}, err
-	}
-	return f.token, nil
-}
-
 // DeleteApplication deletes an API key with which no other was made.
 func (r *Registry) DeleteApplication(ctx context.Context, a Actor, org auth.OrgID, key string) error {
 	return r.changeApplication(ctx, a, org, key, "application.delete", true,
@@ -326,6 +305,9 @@ func (r *Registry) DeleteApplication(ctx context.Context, a Actor, org auth.OrgI
 				return err
 			}
 			if err := replaceGroupsOf(ctx, tx, p.Principal(), nil); err != nil {
+				return err
+			}
+			if err := dropUses(ctx, tx, p.Principal()); err != nil {
 				return err
 			}
 			_, err := tx.ExecContext(ctx, `DELETE FROM application WHERE org = $1 AND key = $2`, org, key)

@@ -37,9 +37,9 @@ func (e *exchange) bearer(ctx context.Context, data []byte) ([]byte, *auth.Grant
 	credential, expires, reason := e.r.checkBearer(ctx, cl.principal, b.Token)
 	// Whatever is wrong with the token, the account is looked for.
 	g, err := e.r.admit(ctx, cl, proof{
-		accept:     func(*account) bool { return reason == nil },
-		credential: func(*account) string { return credential },
-		expires:    expires,
+		accept: func(*account) (accepted, bool) {
+			return accepted{credential: credential, expires: expires}, reason == nil
+		},
 	})
 	if reason != nil {
 		err = reason

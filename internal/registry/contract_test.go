@@ -48,7 +48,7 @@ func (w *world) contractApplication(ctx context.Context, org auth.OrgID, name st
 		Credentials: login("a:"+string(org)+":"+name, p.Key, token),
 		Disable:     func(ctx context.Context) error { return w.SetApplicationDisabled(ctx, w.admin, org, p.Key, true) },
 		Rotate: func(ctx context.Context) error {
-			_, err := w.RotateApplicationToken(ctx, w.admin, org, p.Key)
+			_, err := w.RotateToken(ctx, w.admin, auth.Principal{Org: org, Kind: auth.Application, ID: p.Key}, Rotation{})
 			return err
 		},
 		Delete: func(ctx context.Context) error { return w.DeleteApplication(ctx, w.admin, org, p.Key) },
@@ -82,7 +82,7 @@ func (w *world) contractDevice(ctx context.Context, kind auth.Kind, org auth.Org
 		},
 		Disable: func(ctx context.Context) error { return w.SetDeviceDisabled(ctx, w.admin, org, typ, name, true) },
 		Rotate: func(ctx context.Context) error {
-			_, err := w.RotateDeviceToken(ctx, w.admin, org, typ, name)
+			_, err := w.RotateToken(ctx, w.admin, auth.Principal{Org: org, Kind: auth.Device, ID: typ + ":" + name}, Rotation{})
 			return err
 		},
 		Delete: func(ctx context.Context) error { return w.DeleteDevice(ctx, w.admin, org, typ, name) },

@@ -168,7 +168,7 @@ func TestDeviceRoundTrip(t *testing.T) {
 	if got != made || got.Class != ClassDevice || got.Disabled || got.TokenVersion != 1 || len(token.Reveal()) != tokenLength {
 		t.Errorf("%+v, made %+v", got, made)
 	}
-	second, err := w.RotateDeviceToken(ctx, w.admin, org, "t", "d")
+	second, err := w.RotateToken(ctx, w.admin, auth.Principal{Org: org, Kind: auth.Device, ID: "t:d"}, Rotation{})
 	check(t, err)
 	if got, _ := w.Device(ctx, w.admin, org, "t", "d"); got.TokenVersion != 2 || second.Equal(token) {
 		t.Errorf("%+v", got)

@@ -142,8 +142,8 @@ func (r *Registry) insertDevice(ctx context.Context, tx *store.Tx, d Device, f f
 		return d, err
 	}
 	gatewayType, gatewayID, _ := strings.Cut(d.Gateway, ":")
-	const q = `INSERT INTO device (org, type, id, uid, class, gateway_type, gateway_id, token_hash, token_version, created_at, scram, registers)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+	const q = `INSERT INTO device (org, type, id, uid, class, gateway_type, gateway_id, token_hash, token_version, created_at, token_at, scram, registers)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12)`
 	_, err = tx.ExecContext(ctx, q, d.Org, d.Type, d.ID, uid, d.Class, gatewayType, gatewayID,
 		hashToken(r.ring, d.Principal(), f.token), d.TokenVersion, micros(d.Created), f.scram, d.Registers)
 	if store.IsUnique(err) {
@@ -232,30 +232,6 @@ func (r *Registry) SetDeviceDisabled(ctx context.Context, a Actor, org auth.OrgI
 	})
 }
 
-// RotateDeviceToken gives a device a new token. The old one is refused from now
-// on, and a connection made with it ends.
-func (r *Registry) RotateDeviceToken(ctx context.Context, a Actor, org auth.OrgID, typ, id string) (secret.String, error) {
-	f, err := r.newFresh(auth.Principal{Org: org, Kind: auth.Device, ID: typ + ":" + id})
-	if err != nil {
-		return secret.String{}, err
-	}
-	err = r.changeDevice(ctx, a, permission.DeviceCredential, org, typ, id, "device.rotate", func(tx *store.Tx, d Device, e *effect) error {
-		e.detail = map[string]any{"version": d.TokenVersion + 1}
-		return r.storeDeviceToken(ctx, tx, d, f)
-	})
-	if err != nil {
-		return secret.String{}, err
-	}
-	return f.token, nil
-}
-
-func (r *Registry) storeDeviceToken(ctx context.Context, tx *store.Tx, d Device, f fresh) error {
-	const q = `UPDATE device SET token_hash = $4, scram = $5, token_version = token_version + 1
-		WHERE org = $1 AND type = $2 AND id = $3`
-	_, err := tx.ExecContext(ctx, q, d.Org, d.Type, d.ID, hashToken(r.ring, d.Principal(), f.token), f.scram)
-	return wrap("update device token", err)
-}
-
 // SetDeviceGateway attaches a device to a gateway ("type:id"), which then may
 // act for it, or detaches it ("").
 func (r *Registry) SetDeviceGateway(ctx context.Context, a Actor, org auth.OrgID, typ, id, gateway string) error {
@@ -300,6 +276,9 @@ func (r *Registry) DeleteDevice(ctx context.Context, a Actor, org auth.OrgID, ty
 			if _, err := tx.ExecContext(ctx, detach, org, typ, id); err != nil {
 				return fmt.Errorf("detach devices: %w", err)
 			}
+		}
+		if err := dropUses(ctx, tx, d.Principal()); err != nil {
+			return err
 		}
 		const q = `DELETE FROM device WHERE org = $1 AND type = $2 AND id = $3`
 		_, err := tx.ExecContext(ctx, q, org, typ, id)

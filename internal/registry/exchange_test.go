@@ -32,7 +32,7 @@ func TestTokenFromBeforeSCRAM(t *testing.T) {
 	if !strings.Contains(s.log.String(), "has to be replaced first") {
 		t.Error("the log does not say what to do")
 	}
-	token, err := s.RotateDeviceToken(t.Context(), s.admin, s.iot, "t", "d")
+	token, err := s.RotateToken(t.Context(), s.admin, auth.Principal{Org: s.iot, Kind: auth.Device, ID: "t:d"}, Rotation{})
 	check(t, err)
 	if err := s.scram(t, device, userDeviceToken, token.Reveal()); err != nil {
 		t.Errorf("a new token: %v", err)

@@ -158,7 +158,7 @@ func TestImportRefuses(t *testing.T) {
 		t.Error("who is disabled was upgraded")
 	}
 	check(t, w.SetUserDisabled(ctx, w.admin, org, "ann", false))
-	fresh, err := w.RotateUserPassword(ctx, w.admin, org, "ann")
+	fresh, err := w.RotateToken(ctx, w.admin, auth.Principal{Org: org, Kind: auth.User, ID: "ann"}, Rotation{})
 	check(t, err)
 	wantCode(t, second(w.Verify(ctx, userLogin(org, "ann", "c", secret.New(moved)))), errs.Unauthenticated) // a new one takes its place
 	check(t, second(w.Verify(ctx, userLogin(org, "ann", "c", fresh))))

@@ -85,7 +85,7 @@ func (t *twin) do(ctx context.Context, w *world, what, id string) error {
 		_, err = w.SetTypeLimits(ctx, t.actor, t.org, "t", map[string]any{"client.queue": t.queue})
 		return err
 	case "rotate":
-		token, err = w.RotateDeviceToken(ctx, t.actor, t.org, "t", id)
+		token, err = w.RotateToken(ctx, t.actor, auth.Principal{Org: t.org, Kind: auth.Device, ID: "t:" + id}, Rotation{})
 		if there && err == nil {
 			t.devices[id] = token
 		}
@@ -160,10 +160,13 @@ func trespass(ctx context.Context, rt *rapid.T, w *world, a Actor, org auth.OrgI
 		"applications": func() error { _, _, err := w.Applications(ctx, a, org, Page{}); return err },
 		"users":        func() error { _, _, err := w.Users(ctx, a, org, Page{}); return err },
 		"create":       func() error { _, _, err := w.CreateDevice(ctx, a, Device{Org: org, Type: "t", ID: "a"}); return err },
-		"rotate":       func() error { _, err := w.RotateDeviceToken(ctx, a, org, "t", "a"); return err },
-		"delete":       func() error { return w.DeleteDevice(ctx, a, org, "t", "a") },
-		"disable":      func() error { return w.SetDeviceDisabled(ctx, a, org, "t", "a", true) },
-		"enrol":        func() error { _, err := w.CreateEnrolment(ctx, a, org, "t", "a", 0); return err },
+		"rotate": func() error {
+			_, err := w.RotateToken(ctx, a, auth.Principal{Org: org, Kind: auth.Device, ID: "t:a"}, Rotation{})
+			return err
+		},
+		"delete":  func() error { return w.DeleteDevice(ctx, a, org, "t", "a") },
+		"disable": func() error { return w.SetDeviceDisabled(ctx, a, org, "t", "a", true) },
+		"enrol":   func() error { _, err := w.CreateEnrolment(ctx, a, org, "t", "a", 0); return err },
 	}
 	name := rapid.SampledFrom(slices.Sorted(maps.Keys(tries))).Draw(rt, "try")
 	if err := want(tries[name](), errs.NotFound); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/auth/jwt"
@@ -212,8 +213,14 @@ func deviceMutations(w *world, org auth.OrgID) []mutation {
 			return w.SetDeviceDisabled(ctx, a, org, "t", "new", false)
 		}},
 		{"device.rotate", permission.DeviceCredential, func(ctx context.Context, a Actor) error {
-			_, err := w.RotateDeviceToken(ctx, a, org, "t", "new")
+			_, err := w.RotateToken(ctx, a, auth.Principal{Org: org, Kind: auth.Device, ID: "t:new"}, Rotation{Overlap: time.Hour})
 			return err
+		}},
+		{"device.retire", permission.DeviceCredential, func(ctx context.Context, a Actor) error {
+			return w.RetireToken(ctx, a, auth.Principal{Org: org, Kind: auth.Device, ID: "t:new"})
+		}},
+		{"device.expiry", permission.DeviceCredential, func(ctx context.Context, a Actor) error {
+			return w.SetTokenExpiry(ctx, a, auth.Principal{Org: org, Kind: auth.Device, ID: "t:new"}, time.Now().Add(time.Hour))
 		}},
 		{"device.attach", permission.DeviceWrite, func(ctx context.Context, a Actor) error {
 			return w.SetDeviceGateway(ctx, a, org, "t", "new", "g:g")
@@ -248,8 +255,14 @@ func otherMutations(w *world, iot, plain auth.OrgID, key string) []mutation {
 			return w.SetApplicationRights(ctx, a, Application{Org: iot, Key: key, Role: permission.Application})
 		}},
 		{"application.rotate", permission.ApplicationWrite, func(ctx context.Context, a Actor) error {
-			_, err := w.RotateApplicationToken(ctx, a, iot, key)
+			_, err := w.RotateToken(ctx, a, auth.Principal{Org: iot, Kind: auth.Application, ID: key}, Rotation{Overlap: time.Hour})
 			return err
+		}},
+		{"application.retire", permission.ApplicationWrite, func(ctx context.Context, a Actor) error {
+			return w.RetireToken(ctx, a, auth.Principal{Org: iot, Kind: auth.Application, ID: key})
+		}},
+		{"application.expiry", permission.ApplicationWrite, func(ctx context.Context, a Actor) error {
+			return w.SetTokenExpiry(ctx, a, auth.Principal{Org: iot, Kind: auth.Application, ID: key}, time.Now().Add(time.Hour))
 		}},
 		{"application.delete", permission.ApplicationWrite, func(ctx context.Context, a Actor) error { return w.DeleteApplication(ctx, a, iot, key) }},
 		{"user.create", permission.UserWrite, func(ctx context.Context, a Actor) error { // the API key at hand is the other organisation's
@@ -259,8 +272,14 @@ func otherMutations(w *world, iot, plain auth.OrgID, key string) []mutation {
 		{"user.disable", permission.UserWrite, func(ctx context.Context, a Actor) error { return w.SetUserDisabled(ctx, a, plain, "ann", true) }},
 		{"user.enable", permission.UserWrite, func(ctx context.Context, a Actor) error { return w.SetUserDisabled(ctx, a, plain, "ann", false) }},
 		{"user.rotate", permission.UserWrite, func(ctx context.Context, a Actor) error {
-			_, err := w.RotateUserPassword(ctx, a, plain, "ann")
+			_, err := w.RotateToken(ctx, a, auth.Principal{Org: plain, Kind: auth.User, ID: "ann"}, Rotation{Overlap: time.Hour})
 			return err
+		}},
+		{"user.retire", permission.UserWrite, func(ctx context.Context, a Actor) error {
+			return w.RetireToken(ctx, a, auth.Principal{Org: plain, Kind: auth.User, ID: "ann"})
+		}},
+		{"user.expiry", permission.UserWrite, func(ctx context.Context, a Actor) error {
+			return w.SetTokenExpiry(ctx, a, auth.Principal{Org: plain, Kind: auth.User, ID: "ann"}, time.Now().Add(time.Hour))
 		}},
 		{"user.rules", permission.UserWrite, func(ctx context.Context, a Actor) error {
 			return w.SetUserRules(ctx, a, plain, "ann", []Rule{{Action: "publish", Filter: "a/%u"}})

@@ -51,7 +51,7 @@ func TestEveryRefusalIsRecorded(t *testing.T) {
 	h := newHeld(t)
 	ctx := t.Context()
 	other := h.newOrg(t, ProfileIoT2)
-	token, err := h.RotateDeviceToken(ctx, h.admin, h.org, "t", "d")
+	token, err := h.RotateToken(ctx, h.admin, auth.Principal{Org: h.org, Kind: auth.Device, ID: "t:d"}, Rotation{})
 	check(t, err)
 	h.newPerson(t, "bob")
 	bob := Actor{Principal: auth.Principal{Kind: auth.Person, ID: "bob"}, Address: "192.0.2.7"}

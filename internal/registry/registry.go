@@ -67,6 +67,7 @@ type Registry struct {
 	refused budget
 	tallied tallies
 	rules   ruleCache
+	uses    uses // of tokens, that are not stored yet
 	locks   orgCache[lockSet]
 	gates   orgCache[gate]
 	tries   *throttle // of passwords and codes

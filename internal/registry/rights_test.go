@@ -172,7 +172,10 @@ func TestNobodyGivesMoreThanTheyHave(t *testing.T) {
 	owner, yes := permission.Owner, true
 	strong, _, err := h.CreateApplication(ctx, h.admin, Application{Org: h.org, Role: owner})
 	check(t, err)
-	rotate := func(a Actor) error { _, err := h.RotateApplicationToken(ctx, a, h.org, strong.Key); return err }
+	rotate := func(a Actor) error {
+		_, err := h.RotateToken(ctx, a, auth.Principal{Org: h.org, Kind: auth.Application, ID: strong.Key}, Rotation{})
+		return err
+	}
 	member := func(a Actor, person string, c MemberChange) error {
 		_, err := h.SetMember(ctx, a, h.org, person, c)
 		return err
@@ -236,7 +239,10 @@ func TestResourceGroups(t *testing.T) {
 	if _, err := h.Device(ctx, key, h.org, "t", "d"); err != nil {
 		t.Error(err)
 	}
-	rotate := func(id string) error { _, err := h.RotateDeviceToken(ctx, key, h.org, "t", id); return err }
+	rotate := func(id string) error {
+		_, err := h.RotateToken(ctx, key, auth.Principal{Org: h.org, Kind: auth.Device, ID: "t:" + id}, Rotation{})
+		return err
+	}
 	check(t, rotate("d"))
 	for name, err := range map[string]error{
 		"see":    second(h.Device(ctx, key, h.org, "t", "other")),

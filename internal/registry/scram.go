@@ -120,7 +120,7 @@ func (e *exchange) scramFinal(ctx context.Context, cl claim, s *sasl.Scram, data
 		return nil, nil, e.malformed(ctx, err)
 	}
 	c := scramCheck{r: e.r, proof: p}
-	g, err := e.r.admit(ctx, cl, proof{accept: c.accept, credential: (*account).tokenCredential})
+	g, err := e.r.admit(ctx, cl, proof{accept: c.accept})
 	switch {
 	case c.failed != nil:
 		err = c.failed // a check that could not be made
@@ -142,21 +142,36 @@ type scramCheck struct {
 	failed  error
 }
 
-func (c *scramCheck) accept(a *account) bool {
-	owner, sealed := scramOwner(a.principal), a.scram
+// accept returns which of a's tokens was proved. Both are checked, always.
+func (c *scramCheck) accept(a *account) (got accepted, ok bool) {
 	c.failed = nil
+	for _, t := range a.tokens() {
+		k, good := c.check(a, t)
+		if !ok {
+			c.keys = k
+		}
+		if good {
+			got, ok = t.accepts(), true
+		}
+	}
+	return got, ok && c.failed == nil
+}
+
+func (c *scramCheck) check(a *account, t heldToken) (sasl.Keys, bool) {
+	owner, sealed := scramOwner(a.principal), t.scram
 	if len(sealed) == 0 {
-		c.without = c.without || len(a.hash) > 0
+		c.without = c.without || len(t.hash) > 0
 		owner = decoyOwner
-		if sealed, c.failed = c.r.decoy(); c.failed != nil {
-			return false
+		var err error
+		if sealed, err = c.r.decoy(); err != nil {
+			c.failed = err
+			return sasl.Keys{}, false
 		}
 	}
 	k, err := c.r.openKeys(owner, sealed)
 	if err != nil {
 		c.failed = err
-		return false
+		return k, false
 	}
-	c.keys = k
-	return c.proof.Check(k) && len(a.scram) > 0
+	return k, c.proof.Check(k) && len(t.scram) > 0
 }

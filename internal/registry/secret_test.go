@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/secret"
 	"github.com/keepmq/keepmq/internal/store/dbtest"
 )
@@ -20,11 +21,11 @@ func TestSecretsAreNowhere(t *testing.T) {
 	}
 	var err error
 	add := func(name string, v secret.String, e error) { check(t, e); secrets[name] = v }
-	v, err := s.RotateDeviceToken(ctx, s.admin, s.iot, "t", "d")
+	v, err := s.RotateToken(ctx, s.admin, auth.Principal{Org: s.iot, Kind: auth.Device, ID: "t:d"}, Rotation{})
 	add("rotated device", v, err)
-	v, err = s.RotateApplicationToken(ctx, s.admin, s.iot, s.application.Key)
+	v, err = s.RotateToken(ctx, s.admin, auth.Principal{Org: s.iot, Kind: auth.Application, ID: s.application.Key}, Rotation{})
 	add("rotated application", v, err)
-	v, err = s.RotateUserPassword(ctx, s.admin, s.plain, "ann")
+	v, err = s.RotateToken(ctx, s.admin, auth.Principal{Org: s.plain, Kind: auth.User, ID: "ann"}, Rotation{})
 	add("rotated user", v, err)
 	v, err = s.NewSignInCode(ctx, systemActor("test"))
 	add("code", v, err)

@@ -179,8 +179,8 @@ func (r *Registry) insertUser(ctx context.Context, tx *store.Tx, u *User, f fres
 	if err != nil {
 		return err
 	}
-	const q = `INSERT INTO mqtt_user (org, name, uid, token_hash, token_version, rules, created_at, scram, role, imported)
-		VALUES ($1, $2, $3, $4, 1, $5, $6, $7, $8, $9)`
+	const q = `INSERT INTO mqtt_user (org, name, uid, token_hash, token_version, rules, created_at, token_at, scram, role, imported)
+		VALUES ($1, $2, $3, $4, 1, $5, $6, $6, $7, $8, $9)`
 	_, err = tx.ExecContext(ctx, q, u.Org, u.Name, uid, hashToken(r.ring, u.Principal(), f.token), string(rules), micros(u.Created), orNull(f.scram), u.Role, orNull(f.imported))
 	if store.IsUnique(err) {
 		return errs.E(errs.Conflict, "user %q exists", u.Name)
@@ -293,22 +293,22 @@ func (r *Registry) SetUserDisabled(ctx context.Context, a Actor, org auth.OrgID,
 	return r.changeUser(ctx, a, org, name, able("user", disabled), q, disabled)
 }
 
-// RotateUserPassword gives a user a new password. The old one is refused from
-// now on, and connections made with it end.
-func (r *Registry) RotateUserPassword(ctx context.Context, a Actor, org auth.OrgID, name string) (secret.String, error) {
-	owner := auth.Principal{Org: org, Kind: auth.User, ID: name}
-	f, err := r.newFresh(owner)
-	if err != nil {
-		return secret.String{}, err
-	}
-	const q = `UPDATE mqtt_user SET token_hash = $3, scram = $4, imported = NULL, token_version = token_version + 1 WHERE org = $1 AND name = $2`
-	if err := r.changeUser(ctx, a, org, name, "user.rotate", q, hashToken(r.ring, owner, f.token), f.scram); err != nil {
-		return secret.String{}, err
-	}
-	return f.token, nil
-}
-
 // DeleteUser deletes a user.
 func (r *Registry) DeleteUser(ctx context.Context, a Actor, org auth.OrgID, name string) error {
-	return r.changeUser(ctx, a, org, name, "user.delete", `DELETE FROM mqtt_user WHERE org = $1 AND name = $2`)
+	ctx, err := r.may(ctx, a, org, permission.UserWrite)
+	if err != nil {
+		return err
+	}
+	u := auth.Principal{Org: org, Kind: auth.User, ID: name}
+	return r.change(ctx, a, func(tx *store.Tx) (effect, error) {
+		e := effect{org: org, action: "user.delete", target: name, affected: []auth.Principal{u}}
+		if _, err := readOrg(ctx, tx, org); err != nil {
+			return e, err
+		}
+		if err := dropUses(ctx, tx, u); err != nil {
+			return e, err
+		}
+		res, err := tx.ExecContext(ctx, `DELETE FROM mqtt_user WHERE org = $1 AND name = $2`, org, name)
+		return e, found(res, err, noUser(name))
+	})
 }

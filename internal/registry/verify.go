@@ -139,17 +139,14 @@ func (r *Registry) verify(ctx context.Context, cl claim) (*auth.Grant, error) {
 // verifyToken lets in who has the token, the certificate or both.
 func (r *Registry) verifyToken(ctx context.Context, cl claim) (*auth.Grant, error) {
 	return r.admit(ctx, cl, proof{
-		accept:     func(a *account) bool { return checkToken(r.ring, cl.principal, a.hash, cl.token) },
-		credential: (*account).tokenCredential,
+		accept: func(a *account) (accepted, bool) { return r.byToken(a, cl.token) },
 	})
 }
 
 // A proof is what a client presents beside a certificate: a token, or what an
 // authentication method makes of one.
 type proof struct {
-	accept     func(*account) bool   // whether it is good for the account
-	credential func(*account) string // what to call it in a Ref
-	expires    time.Time             // when it ends; zero: never
+	accept func(*account) (accepted, bool) // what it is, if it is good for the account
 }
 
 // admit lets in who is as claimed: by the proof, the certificate or both.
@@ -160,14 +157,21 @@ func (r *Registry) admit(ctx context.Context, cl claim, p proof) (*auth.Grant, e
 			return nil, errOtherName
 		}
 	}
-	a, err := r.account(ctx, cl.principal, func(a *account) bool { return !cl.hasToken || p.accept(a) })
+	var with accepted
+	a, err := r.account(ctx, cl.principal, func(a *account) (ok bool) {
+		if !cl.hasToken {
+			return true
+		}
+		with, ok = p.accept(a)
+		return ok
+	})
 	if err != nil {
 		return nil, err
 	}
-	ref := auth.Ref{Principal: cl.principal, Client: cl.client, Expires: p.expires, Address: cl.address}
+	ref := auth.Ref{Principal: cl.principal, Client: cl.client, Expires: with.expires, Address: cl.address}
 	var proofs []string
 	if cl.hasToken {
-		proofs = append(proofs, p.credential(a))
+		proofs = append(proofs, with.credential)
 	}
 	if cl.cert != nil {
 		if err := r.checkCertificate(ctx, cl.principal, serialOf(cl.cert)); err != nil {
@@ -179,7 +183,11 @@ func (r *Registry) admit(ctx context.Context, cl claim, p proof) (*auth.Grant, e
 		proofs = append(proofs, "cert:"+serialOf(cl.cert)+":"+hex.EncodeToString(cl.cert.AuthorityKeyId))
 	}
 	ref.Credential = strings.Join(proofs, ",")
-	return r.grant(ctx, a, ref)
+	g, err := r.grant(ctx, a, ref)
+	if err == nil {
+		r.uses.note(a, with.version, r.now(), addressText(cl.address))
+	}
+	return g, err
 }
 
 // grant returns the grant of a, unless a is disabled or locked, ref has expired, or
@@ -347,12 +355,20 @@ func (r *Registry) renew(ctx context.Context, ref auth.Ref) (*auth.Grant, error)
 	if ref.UID != a.uid {
 		return nil, errCredentialChanged
 	}
+	if !ref.Expires.IsZero() && !r.clock().Before(ref.Expires) {
+		return nil, errEnded
+	}
 	for proof := range strings.SplitSeq(ref.Credential, ",") {
 		kind, serial, _ := strings.Cut(proof, ":")
 		switch kind {
 		case "token":
-			if proof != a.tokenCredential() {
+			t, ok := a.named(proof)
+			if !ok {
 				return nil, errCredentialChanged
+			}
+			// When the token ends may have changed; what else there is, has not.
+			if proof == ref.Credential || !t.expires.IsZero() && (ref.Expires.IsZero() || t.expires.Before(ref.Expires)) {
+				ref.Expires = t.expires
 			}
 		case "cert":
 			serial, _, _ = strings.Cut(serial, ":")
@@ -402,9 +418,15 @@ func (r *Registry) renewPerson(ctx context.Context, ref auth.Ref) (*auth.Grant, 
 func (r *Registry) ApplicationActor(ctx context.Context, key string, token secret.String, address string) (Actor, error) {
 	p := auth.Principal{Kind: auth.Application, ID: key}
 	p.Org, _ = orgOfKey(key) // of a malformed key there is no account
-	a, err := r.account(ctx, p, func(a *account) bool { return checkToken(r.ring, p, a.hash, token) })
+	var with accepted
+	a, err := r.account(ctx, p, func(a *account) (ok bool) {
+		with, ok = r.byToken(a, token)
+		return ok
+	})
 	switch {
 	case err != nil:
+	case !with.expires.IsZero() && !r.clock().Before(with.expires):
+		err = errEnded
 	case a.disabled:
 		err = errDisabled
 	case a.rights.Set == 0:
@@ -417,5 +439,6 @@ func (r *Registry) ApplicationActor(ctx context.Context, key string, token secre
 	if err := r.unlockedActor(ctx, by, p.Org); err != nil {
 		return Actor{}, r.refuseFrom(ctx, p, address, err)
 	}
+	r.uses.note(a, with.version, r.now(), hostOf(address))
 	return by, nil
 }

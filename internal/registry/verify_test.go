@@ -195,11 +195,11 @@ func TestRevokedIsGone(t *testing.T) {
 			return s.SetDeviceDisabled(ctx, s.admin, s.iot, "t", "d", false)
 		}},
 		"rotate device": {"device", func(ctx context.Context, s *scene) error {
-			_, err := s.RotateDeviceToken(ctx, s.admin, s.iot, "t", "d")
+			_, err := s.RotateToken(ctx, s.admin, auth.Principal{Org: s.iot, Kind: auth.Device, ID: "t:d"}, Rotation{})
 			return err
 		}, nil},
 		"rotate with both": {"certificate, token", func(ctx context.Context, s *scene) error {
-			_, err := s.RotateDeviceToken(ctx, s.admin, s.iot, "t", "d")
+			_, err := s.RotateToken(ctx, s.admin, auth.Principal{Org: s.iot, Kind: auth.Device, ID: "t:d"}, Rotation{})
 			return err
 		}, nil},
 		"delete device": {"device", func(ctx context.Context, s *scene) error {
@@ -226,7 +226,7 @@ func TestRevokedIsGone(t *testing.T) {
 			return s.SetApplicationDisabled(ctx, s.admin, s.iot, s.application.Key, false)
 		}},
 		"rotate application": {"instance", func(ctx context.Context, s *scene) error {
-			_, err := s.RotateApplicationToken(ctx, s.admin, s.iot, s.application.Key)
+			_, err := s.RotateToken(ctx, s.admin, auth.Principal{Org: s.iot, Kind: auth.Application, ID: s.application.Key}, Rotation{})
 			return err
 		}, nil},
 		"delete application": {"scalable", func(ctx context.Context, s *scene) error {
@@ -238,7 +238,7 @@ func TestRevokedIsGone(t *testing.T) {
 			return s.SetUserDisabled(ctx, s.admin, s.plain, "ann", false)
 		}},
 		"rotate user": {"plain user", func(ctx context.Context, s *scene) error {
-			_, err := s.RotateUserPassword(ctx, s.admin, s.plain, "ann")
+			_, err := s.RotateToken(ctx, s.admin, auth.Principal{Org: s.plain, Kind: auth.User, ID: "ann"}, Rotation{})
 			return err
 		}, nil},
 		"delete user": {"no client id", func(ctx context.Context, s *scene) error {
