@@ -71,7 +71,7 @@ func benchmarkFleet(b *testing.B, n int) {
 	ctx := b.Context()
 	org := w.newOrg(b, ProfileIoT2)
 	w.newType(b, org, "t", ClassDevice)
-	check(b, w.db.DB.Update(ctx, func(tx *store.Tx) error {
+	check(b, w.db.DB.Update(forOrg(ctx, org), func(tx *store.Tx) error {
 		const q = `INSERT INTO device (org, type, id, uid, class, token_hash, token_version, created_at) VALUES ($1, 't', $2, $2, 'Device', $3, 1, 1)`
 		for i := range n {
 			if _, err := tx.ExecContext(ctx, q, org, fmt.Sprintf("d%07d", i), make([]byte, storedLength)); err != nil {

@@ -75,6 +75,9 @@ func OnlySQLite(t testing.TB, reason string) {
 	}
 }
 
+// OnPostgres reports whether the present store is PostgreSQL.
+func OnPostgres() bool { return present.name == kinds[1].name }
+
 // Blob returns bytes, written in hex, as a literal of the present store.
 func Blob(hex string) string {
 	if present.name == kinds[0].name {

@@ -91,6 +91,12 @@ func settle(c *pgx.ConnConfig) {
 		"search_path":                         "public",
 		"lock_timeout":                        "20s",
 		"idle_in_transaction_session_timeout": "60s",
+		// Every query that pages is in the order of an index. Where the server knows
+		// little of a table, as after many rows have come at once, or reckons with
+		// row-level security leaving few, it would read all rows and sort them.
+		"enable_seqscan":    "off",
+		"enable_bitmapscan": "off",
+		"enable_sort":       "off",
 		// So that the server notices soon when this machine is gone.
 		"tcp_keepalives_idle":     "10",
 		"tcp_keepalives_interval": "5",
