@@ -119,6 +119,12 @@ func (s *server) accessRoutes(a huma.API) {
 	create(s, a, "/locks", "create-lock-of-all", "Lock a person, an address, an authority or a client identifier out of the installation", s.createLockOfAll)
 	remove(s, a, "/locks/{id}", "delete-lock-of-all", "Let in to the installation again what was locked out", s.deleteLockOfAll)
 
+	get(s, a, "/orgs/{org}/server-certificates", "list-org-server-certificates", "List what the server shows to clients that ask for a name of the organisation", s.listOrgServerCertificates)
+	create(s, a, "/orgs/{org}/server-certificates", "create-org-server-certificate", "Upload a server certificate, or make a request for one to be signed", s.createOrgServerCertificate)
+	replace(s, a, "/orgs/{org}/server-certificates/{id}", "complete-org-server-certificate", "Take the certificate made of a request into use", s.completeOrgServerCertificate)
+	remove(s, a, "/orgs/{org}/server-certificates/{id}", "delete-org-server-certificate", "Show a certificate no more, and forget its key", s.deleteOrgServerCertificate)
+	end(s, a, "/orgs/{org}/server-names/{name}", "give-server-name", "Give an organisation a host name; only an administrator knows whose it is", s.giveServerName)
+	remove(s, a, "/orgs/{org}/server-names/{name}", "take-server-name", "Take a host name from an organisation", s.takeServerName)
 	get(s, a, "/server/certificates", "list-server-certificates", "The certificates that the server shows, and those that should be there", s.listServerCertificates)
 
 	get(s, a, "/orgs/{org}/network", "get-network", "From where clients may connect", s.getNetwork)

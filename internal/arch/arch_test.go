@@ -55,7 +55,7 @@ var allowed = map[string]string{
 	"internal/alert/mail":    "errs secret",
 	"internal/alert":         "alert/mail alert/webhook audit auth errs keyring permission registry secret store",
 	"internal/servercert":    "audit auth errs secret store",
-	"internal/registry":      "audit auth auth/jwt auth/sasl ca errs keyring password permission profile quota refusal secret store topic",
+	"internal/registry":      "audit auth auth/jwt auth/sasl ca errs keyring password permission profile quota refusal secret servercert store topic",
 	// faces: they never import each other
 	"internal/broker":       "auth door engine errs mqtt poll quota refusal secret topic",
 	"internal/api":          "alert audit auth auth/jwt ca errs permission quota refusal registry secret servercert store",

@@ -9,7 +9,7 @@ import (
 )
 
 func serverCommand(e *env) *cobra.Command {
-	return group("server", "Look at the server itself, as its administrator", serverCertificates(e))
+	return group("server", "Look at the server itself, as its administrator", serverCertificates(e), serverName(e, true), serverName(e, false))
 }
 
 func serverCertificates(e *env) *cobra.Command {

@@ -57,7 +57,7 @@ func (n *Node) renewCertificate(ctx context.Context) error {
 // authority.
 func (n *Node) openCertificates(ctx context.Context) (err error) {
 	t := n.config.TLS
-	c := servercert.Config{CertificateFile: t.Certificate, KeyFile: t.Key, DB: n.db, Ring: n.ring, Log: n.log}
+	c := servercert.Config{CertificateFile: t.Certificate, KeyFile: t.Key, DB: n.db, Ring: n.ring, Log: n.log, Organisations: n.registry.ShownCertificates}
 	if a := t.ACME; a.Directory != "" {
 		c.ACME = &servercert.ACME{Directory: a.Directory, Names: a.Names, Email: a.Email, KeyID: a.EABKeyID}
 		if c.ACME.Roots, err = authorities("tls.acme.ca", a.CA); err != nil {

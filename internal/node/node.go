@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -155,9 +156,10 @@ func (n *Node) openState(ctx context.Context) (err error) {
 	if n.ca, err = ca.Open(ctx, n.db, n.ring); err != nil {
 		return err
 	}
-	c := registry.Config{DB: n.db, Ring: n.ring, Issuer: n.ca, Log: n.log,
-		SignedIn: func(s registry.Session, before []registry.Session) { n.alerts.NoteSession(s, before) },
-		Refused:  func(r registry.NotedRefusal) { n.alerts.NoteRefusal(r) }}
+	c := registry.Config{DB: n.db, Ring: n.ring, Issuer: n.ca, Log: n.log, Domain: n.config.Domain, Names: slices.Concat(n.config.Names, n.config.TLS.ACME.Names),
+		CertificatesChanged: func(ctx context.Context) error { return n.certificates.Changed(ctx) },
+		SignedIn:            func(s registry.Session, before []registry.Session) { n.alerts.NoteSession(s, before) },
+		Refused:             func(r registry.NotedRefusal) { n.alerts.NoteRefusal(r) }}
 	if file := n.config.CountryDatabase; file != "" {
 		if n.countries, err = country.Open(file); err != nil {
 			return err

@@ -30,7 +30,7 @@ func (e *exchange) bearer(ctx context.Context, data []byte) ([]byte, *auth.Grant
 	if err != nil {
 		return nil, nil, e.malformed(ctx, err)
 	}
-	cl, err := e.claim("", b.Authzid)
+	cl, err := e.claim(ctx, "", b.Authzid)
 	if err != nil {
 		return nil, nil, e.malformed(ctx, err)
 	}

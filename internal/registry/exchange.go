@@ -69,7 +69,7 @@ func (e *exchange) malformed(ctx context.Context, reason error) error {
 // claim returns who the client says it is: its client identifier and the name
 // of the method say it, as client identifier and User Name do without one. name
 // may be empty if CONNECT has a User Name.
-func (e *exchange) claim(name, actAs string) (claim, error) {
+func (e *exchange) claim(ctx context.Context, name, actAs string) (claim, error) {
 	c := e.credentials
 	switch {
 	case c.HasPassword:
@@ -89,7 +89,7 @@ func (e *exchange) claim(name, actAs string) (claim, error) {
 		c.Username, c.HasUsername = userDeviceToken, true // a device needs none: its client identifier says it all
 	}
 	c.HasPassword = true // the method proves what a password would
-	cl, err := parseClaim(c)
+	cl, err := e.r.readClaim(ctx, c)
 	if err == nil && cl.principal.Kind == auth.Person {
 		err = errNoClientKey // people have access tokens, and sign in elsewhere
 	}

@@ -27,7 +27,7 @@ const administrator = permission.Permission(255)
 // mutations returns every change there is, in an order in which each finds what
 // it needs: organisation iot has type "t", gateway "g:g" and device "t:d".
 func mutations(w *world, iot, plain auth.OrgID, key string) []mutation {
-	return slices.Concat(orgMutations(w, iot, plain), deviceMutations(w, iot), otherMutations(w, iot, plain, key), issuerMutations(w, iot), homeMutations(w),
+	return slices.Concat(orgMutations(w, iot, plain), deviceMutations(w, iot), otherMutations(w, iot, plain, key), issuerMutations(w, iot), certificateMutations(w, iot), homeMutations(w),
 		holderMutations(w, iot), lockMutations(w, iot), auditMutations(w))
 }
 
@@ -188,6 +188,29 @@ func orgMutations(w *world, iot, plain auth.OrgID) []mutation {
 			return err
 		}},
 		{"org.delete", administrator, func(ctx context.Context, a Actor) error { return w.DeleteOrg(ctx, a, "made01") }},
+	}
+}
+
+func certificateMutations(w *world, org auth.OrgID) []mutation {
+	const name = "mqtt.customer.example.com"
+	var c ServerCertificate
+	return []mutation{
+		{"server-name.give", administrator, func(ctx context.Context, a Actor) error { return w.GiveServerName(ctx, a, org, name) }},
+		{"server-certificate.request", permission.NetworkWrite, func(ctx context.Context, a Actor) (err error) {
+			c, err = w.RequestServerCertificate(ctx, a, org)
+			return err
+		}},
+		{"server-certificate.complete", permission.NetworkWrite, func(ctx context.Context, a Actor) error {
+			_, err := w.CompleteServerCertificate(ctx, a, org, c.ID, signRequest(c.Request, name))
+			return err
+		}},
+		{"server-certificate.delete", permission.NetworkWrite, func(ctx context.Context, a Actor) error { return w.DeleteServerCertificate(ctx, a, org, c.ID) }},
+		{"server-certificate.upload", permission.NetworkWrite, func(ctx context.Context, a Actor) error {
+			chain, key := serverPair(name)
+			_, err := w.UploadServerCertificate(ctx, a, org, chain, key)
+			return err
+		}},
+		{"server-name.take", administrator, func(ctx context.Context, a Actor) error { return w.TakeServerName(ctx, a, org, name) }},
 	}
 }
 

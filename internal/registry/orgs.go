@@ -223,7 +223,7 @@ func (r *Registry) SetOrgDisabled(ctx context.Context, a Actor, id auth.OrgID, d
 	}
 	return r.change(forOrg(ctx, id), a, func(tx *store.Tx) (effect, error) {
 		res, err := tx.ExecContext(ctx, `UPDATE org SET disabled = $2 WHERE id = $1`, id, disabled)
-		return effect{org: id, action: able("org", disabled), target: string(id),
+		return effect{org: id, action: able("org", disabled), target: string(id), certificates: true,
 			affected: []auth.Principal{{Org: id}}}, found(res, err, noOrg(id))
 	})
 }
@@ -236,7 +236,7 @@ func (r *Registry) DeleteOrg(ctx context.Context, a Actor, id auth.OrgID) error 
 		return err
 	}
 	return r.change(forOrg(ctx, id), a, func(tx *store.Tx) (effect, error) {
-		e := effect{org: id, action: "org.delete", target: string(id), gates: true, locks: true, affected: []auth.Principal{{Org: id}}}
+		e := effect{org: id, action: "org.delete", target: string(id), gates: true, locks: true, names: true, certificates: true, affected: []auth.Principal{{Org: id}}}
 		// The devices go first: their types must not go before them.
 		if _, err := tx.ExecContext(ctx, `DELETE FROM device WHERE org = $1`, id); err != nil {
 			return e, fmt.Errorf("delete devices: %w", err)

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -49,6 +50,12 @@ type Config struct {
 	// SignedIn is told of every sign-in, and of the sessions its person had then.
 	// It must not wait. nil: nobody is.
 	SignedIn func(s Session, before []Session)
+	// Domain is the installation's DNS name, and Names are others that are its own.
+	Domain string
+	Names  []string
+	// CertificatesChanged is called when what ShownCertificates returns may have
+	// changed. nil: nobody wants to know.
+	CertificatesChanged func(context.Context) error
 	// Refused is told of every refusal. It must not wait. nil: nobody is.
 	Refused func(NotedRefusal)
 }
@@ -70,9 +77,14 @@ type Registry struct {
 	uses    uses // of tokens, that are not stored yet
 	locks   orgCache[lockSet]
 	gates   orgCache[gate]
+	given   orgCache[givenNames] // under the organisation "", all of them
+	domain  string
+	names   []string
 	tries   *throttle // of passwords and codes
 	notify  func(ctx context.Context, p Person, subject, text string)
 	country func(netip.Addr) (string, error) // nil: there is no database of countries
+
+	certificates func(context.Context) error // nil: nobody wants to know of changes
 
 	signedIn    func(Session, []Session) // nil: nobody is told
 	toldRefused func(NotedRefusal)       // nil: nobody is told
@@ -97,6 +109,7 @@ func New(c Config) *Registry {
 	}
 	r := &Registry{Refusals: c.Refusals, country: c.Country, signedIn: c.SignedIn, toldRefused: c.Refused, notify: c.Notify, tries: newThrottle(), db: c.DB, ring: c.Ring, issuer: c.Issuer, log: c.Log, clock: c.Now}
 	r.importing = make(chan struct{}, 1)
+	r.domain, r.names, r.certificates = strings.ToLower(c.Domain), c.Names, c.CertificatesChanged
 	c.Refusals.Watch(r.noted)
 	return r
 }
@@ -115,9 +128,12 @@ type effect struct {
 	everyone bool      // too many to name
 	limits   *limitKey // of whom or what limits have changed; nil: of nothing
 
-	locks bool             // locks have changed
-	gates bool             // network rules or connection policies have changed
-	renew []auth.Principal // by these: who is to be asked for again
+	locks bool // locks have changed
+	gates bool // network rules or connection policies have changed
+	names bool // names that were given to organisations have changed
+	// certificates says that the server may have others to show.
+	certificates bool
+	renew        []auth.Principal // by these: who is to be asked for again
 }
 
 // change runs fn and the audit record of what it did in one transaction, and
@@ -160,6 +176,9 @@ func (r *Registry) announce(e effect) {
 	if e.gates {
 		r.gates.clear()
 	}
+	if e.names {
+		r.given.clear()
+	}
 	switch {
 	case e.everyone:
 		r.known.clear()
@@ -176,6 +195,13 @@ func (r *Registry) announce(e effect) {
 	if e.limits != nil {
 		r.limits.clear()
 		r.changes.tellLimits(*e.limits)
+	}
+	if e.certificates && r.certificates != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := r.certificates(ctx); err != nil {
+			r.log.Error("changed server certificates are not in use yet; this is tried again", "err", err)
+		}
 	}
 }
 

@@ -103,7 +103,7 @@ func (e *exchange) scramFirst(ctx context.Context, data []byte) ([]byte, *auth.G
 	if err != nil {
 		return nil, nil, e.malformed(ctx, err)
 	}
-	cl, err := e.claim(s.Username, s.Authzid)
+	cl, err := e.claim(ctx, s.Username, s.Authzid)
 	if err != nil {
 		return nil, nil, e.malformed(ctx, err)
 	}

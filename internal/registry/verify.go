@@ -75,6 +75,9 @@ func (r *Registry) refuseFrom(ctx context.Context, p auth.Principal, address str
 // refuseMalformed refuses what can be refused without asking who the client is; p
 // is what it says of that. The answer is that of every other refusal.
 func (r *Registry) refuseMalformed(ctx context.Context, c auth.Credentials, p auth.Principal, reason error) error {
+	if errs.CodeOf(reason) == errs.Unavailable {
+		return r.refuseFrom(ctx, p, addressText(c.Remote.Addr()), reason)
+	}
 	r.log.InfoContext(ctx, "client refused", "client", clip(c.ClientID), "err", reason)
 	r.NoteRefusal(NotedRefusal{Org: p.Org, Class: RefusedMalformed, Who: c.ClientID, Address: addressText(c.Remote.Addr())})
 	return numbered(errRefused, r.Refusals.Note(refusal.Refusal{
@@ -104,7 +107,7 @@ func numbered(refused error, id string) error {
 
 // Verify implements auth.Verifier.
 func (r *Registry) Verify(ctx context.Context, c auth.Credentials) (*auth.Grant, error) {
-	cl, err := parseClaim(c)
+	cl, err := r.readClaim(ctx, c)
 	if err != nil {
 		return nil, r.refuseMalformed(ctx, c, cl.principal, err)
 	}

@@ -132,7 +132,7 @@ func openWorld(t testing.TB, dir string) *world {
 	check(t, err)
 	w.ca, err = ca.Open(ctx, file, w.ring)
 	check(t, err)
-	w.Registry = New(Config{DB: w.db, Ring: w.ring, Issuer: w.ca, Now: w.clock.now,
+	w.Registry = New(Config{DB: w.db, Ring: w.ring, Issuer: w.ca, Now: w.clock.now, Domain: "example.org", Names: []string{"own.example.net"},
 		Log: slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	return w
 }

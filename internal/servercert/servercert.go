@@ -269,8 +269,12 @@ func every(ctx context.Context, pause time.Duration, do func()) {
 	}
 }
 
-// work renews what is stapled, and says what was not renewed.
+// work takes what others have changed, renews what is stapled, and says what was
+// not renewed.
 func (s *Server) work(ctx context.Context) {
+	if err := s.readOrgs(ctx); err != nil && ctx.Err() == nil {
+		s.config.Log.Error("the former certificates of organisations stay in use", "err", err)
+	}
 	s.staple(ctx)
 	s.choose()
 	for _, x := range s.Sources() {

@@ -215,3 +215,42 @@ func TestCertificateFile(t *testing.T) {
 	second := write(3, time.Hour)
 	eventually(t, "the changed file is in use", func() bool { return shown(t, s.HTTPSPort, "mqtt.example.org").Equal(second) })
 }
+
+// An organisation has its own certificate shown for its name, signed by an
+// authority of its choice, and nobody else's clients come in by that name.
+func TestOrganisationCertificate(t *testing.T) {
+	s := server.Start(t, filepath.Join(t.TempDir(), "data"))
+	api := s.SignIn()
+	const name = "mqtt.customer.example.com"
+	at := "/orgs/" + s.Org
+	api.Call(http.MethodPost, at+"/server-names/"+name, map[string]any{}, nil)
+	var made struct{ ID, Request, State string }
+	api.Call(http.MethodPost, at+"/server-certificates", map[string]any{}, &made)
+	if made.State != "requested" {
+		t.Errorf("%+v", made)
+	}
+	block, _ := pem.Decode([]byte(made.Request))
+	request, err := x509.ParseCertificateRequest(block.Bytes)
+	must(t, err)
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	authority := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	root, err := x509.CreateCertificate(rand.Reader, authority, authority, k.Public(), k)
+	must(t, err)
+	authority, err = x509.ParseCertificate(root)
+	must(t, err)
+	leaf, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(77), DNSNames: request.DNSNames,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}, authority, request.PublicKey, k)
+	must(t, err)
+	chain := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf})
+	api.Call(http.MethodPut, at+"/server-certificates/"+made.ID, map[string]string{"certificate": string(chain)}, nil)
+	ours := func(name string) bool { return shown(t, s.MQTTPort, name).SerialNumber.Int64() == 77 }
+	if !ours(name) || !ours(s.Org+".messaging.localhost") || ours("localhost") || ours("") || ours("zzzzzz.messaging.localhost") {
+		t.Errorf("shown for %s: %v", name, ours(name))
+	}
+	api.Call(http.MethodDelete, at+"/server-certificates/"+made.ID, nil, nil)
+	if ours(name) {
+		t.Error("it is shown after its end")
+	}
+}
