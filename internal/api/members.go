@@ -16,13 +16,14 @@ type Member struct {
 	Role     string     `json:"role"`
 	Limited  bool       `json:"limited,omitempty" doc:"With the devices of groups only."`
 	Groups   []string   `json:"groups,omitempty" doc:"Resource groups. Not in lists."`
+	Teams    []string   `json:"teams,omitempty" doc:"The teams of which the person is, whose roles they have, too. Not in lists."`
 	Disabled bool       `json:"disabled"`
 	Expires  *time.Time `json:"expires,omitempty" doc:"When the membership ends; absent: never."`
 	Created  time.Time  `json:"created"`
 }
 
 func member(m registry.Member) Member {
-	x := Member{Org: string(m.Org), Person: m.Person, Name: m.Name, Role: m.Role, Limited: m.Limited, Groups: m.Groups,
+	x := Member{Org: string(m.Org), Person: m.Person, Name: m.Name, Role: m.Role, Limited: m.Limited, Groups: m.Groups, Teams: m.Teams,
 		Disabled: m.Disabled, Created: utc(m.Created)}
 	if !m.Expires.IsZero() {
 		end := utc(m.Expires)
@@ -86,12 +87,13 @@ type Invitation struct {
 	Role    string    `json:"role"`
 	Limited bool      `json:"limited,omitempty"`
 	Groups  []string  `json:"groups,omitempty"`
+	Teams   []string  `json:"teams,omitempty"`
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires"`
 }
 
 func invitation(i registry.Invitation) Invitation {
-	return Invitation{ID: i.ID, Email: i.Email, Role: i.Role, Limited: i.Limited, Groups: i.Groups, Created: utc(i.Created), Expires: utc(i.Expires)}
+	return Invitation{ID: i.ID, Email: i.Email, Role: i.Role, Limited: i.Limited, Groups: i.Groups, Teams: i.Teams, Created: utc(i.Created), Expires: utc(i.Expires)}
 }
 
 // NewInvitation is what an invitation is made from.
@@ -100,6 +102,7 @@ type NewInvitation struct {
 	Role       string   `json:"role,omitempty" maxLength:"36" default:"PD_READER_USER" doc:"Nobody gives more rights than they have."`
 	Limited    bool     `json:"limited,omitempty" doc:"With the devices of groups only."`
 	Groups     []string `json:"groups,omitempty" maxItems:"10"`
+	Teams      []string `json:"teams,omitempty" maxItems:"10" doc:"Teams that the person will be of. Nobody gives more rights than they have."`
 	TTLSeconds int64    `json:"ttl_seconds,omitempty" minimum:"3600" maximum:"2592000" default:"604800" doc:"How long it is good for."`
 }
 
@@ -122,7 +125,7 @@ func (s *server) createInvitation(ctx context.Context, actor registry.Actor, in 
 	Body NewInvitation
 }) (*body[InvitationWithCode], error) {
 	i, code, err := s.registry.Invite(ctx, actor, registry.Invitation{Org: in.org(), Email: in.Body.Email, Role: in.Body.Role,
-		Limited: in.Body.Limited, Groups: in.Body.Groups}, time.Duration(in.Body.TTLSeconds)*time.Second)
+		Limited: in.Body.Limited, Groups: in.Body.Groups, Teams: in.Body.Teams}, time.Duration(in.Body.TTLSeconds)*time.Second)
 	if err != nil {
 		return nil, err
 	}

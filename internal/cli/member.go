@@ -2,6 +2,7 @@ package cli
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,6 +20,7 @@ type member struct {
 	Role     string     `json:"role"`
 	Limited  bool       `json:"limited"`
 	Groups   []string   `json:"groups"`
+	Teams    []string   `json:"teams"`
 	Disabled bool       `json:"disabled"`
 	Expires  *time.Time `json:"expires"`
 }
@@ -31,7 +33,7 @@ func (m member) until() string {
 }
 
 func (e *env) printMember(m member) error {
-	return e.facts("Person", m.Person, "Name", m.Name, "Organisation", m.Org, "Role", m.Role, "Devices", inGroups(m.Limited, m.Groups),
+	return e.facts("Person", m.Person, "Name", m.Name, "Organisation", m.Org, "Role", m.Role, "Devices", inGroups(m.Limited, m.Groups), "Teams", strings.Join(m.Teams, " "),
 		"State", state(m.Disabled), "Until", m.until())
 }
 

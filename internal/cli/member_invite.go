@@ -2,6 +2,7 @@ package cli
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,6 +12,7 @@ type invitation struct {
 	ID      string    `json:"id"`
 	Email   string    `json:"email"`
 	Role    string    `json:"role"`
+	Teams   []string  `json:"teams"`
 	Expires time.Time `json:"expires"`
 	Code    string    `json:"code"`
 }
@@ -18,18 +20,22 @@ type invitation struct {
 func memberInvite(e *env) *cobra.Command {
 	var x rights
 	var life time.Duration
+	var teams []string
 	c := &cobra.Command{
 		Use: "invite EMAIL", Short: "Invite a person and print the code, this once", Args: args(1, 1),
 		Long: "Whoever has the code becomes a member: with keepmq member join if they have signed in already,\nelse with keepmq login --join NAME.",
 		RunE: func(c *cobra.Command, a []string) error {
 			in := x.in()
 			in["email"], in["ttl_seconds"] = a[0], int64(life/time.Second)
+			if len(teams) > 0 {
+				in["teams"] = teams
+			}
 			r, org, err := e.inOrg(c.Context())
 			if err != nil {
 				return err
 			}
 			err = one(c.Context(), e, r, http.MethodPost, org+"/invitations", in, func(i invitation) error {
-				return e.facts("Invitation", i.ID, "For", i.Email, "Role", i.Role, "Good until", i.Expires.UTC().Format(time.RFC3339), "Code", i.Code)
+				return e.facts("Invitation", i.ID, "For", i.Email, "Role", i.Role, "Teams", strings.Join(i.Teams, " "), "Good until", i.Expires.UTC().Format(time.RFC3339), "Code", i.Code)
 			})
 			if err == nil && !e.json {
 				e.note("The code is shown this once, and is good once. Give it to this person only.")
@@ -38,6 +44,7 @@ func memberInvite(e *env) *cobra.Command {
 		},
 	}
 	x.flags(c, "PD_READER_USER")
+	c.Flags().StringSliceVar(&teams, "team", nil, "a team that they will be of; may be given several times")
 	c.Flags().DurationVar(&life, "ttl", 7*24*time.Hour, "how long the code is good for")
 	return c
 }

@@ -77,6 +77,51 @@ func reaches(r Rights, p Permission, group string) bool {
 	return r.Set.Has(p) && (!r.Limited || slices.Contains(r.Groups, group))
 }
 
+// held are rights from several sides.
+func held(t *rapid.T, label string) Held {
+	var h Held
+	for range rapid.IntRange(0, 3).Draw(t, label+" parts") {
+		h = append(h, rights(t, label))
+	}
+	return h
+}
+
+// What several sides give together is what any of them gives, what is made of it
+// stays within it, and nobody gives what they do not hold.
+func TestHeld(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		h, other, s := held(t, "held"), held(t, "other"), rights(t, "rights")
+		any := func(h Held, p Permission, g string) bool {
+			return slices.ContainsFunc(h, func(r Rights) bool { return reaches(r, p, g) })
+		}
+		within, more := h.Within(s), append(slices.Clone(h), other...)
+		lacks := false
+		for p := range count {
+			limited, groups := h.Reach(p)
+			for _, g := range []string{"a", "b", "c", "d", "none"} {
+				if got := h.Set().Has(p) && (!limited || slices.Contains(groups, g)); got != any(h, p, g) {
+					t.Fatalf("%+v: %v reaches %q: %v", h, p, g, got)
+				}
+				if any(within, p, g) != (any(h, p, g) && reaches(s, p, g)) {
+					t.Fatalf("%+v within %+v: %+v: %v in %q", h, s, within, p, g)
+				}
+				if any(more, p, g) != (any(h, p, g) || any(other, p, g)) {
+					t.Fatalf("%+v and %+v: %v in %q", h, other, p, g)
+				}
+				lacks = lacks || reaches(s, p, g) && !any(h, p, g)
+			}
+		}
+		if h.Covers(s) && lacks || !h.Covers(s) && !lacks && h.Set().Covers(s.Set) {
+			t.Fatalf("%+v covers %+v: %v", h, s, h.Covers(s))
+		}
+		for _, r := range within {
+			if !h.Covers(r) {
+				t.Fatalf("%+v does not cover %+v of it", h, r)
+			}
+		}
+	})
+}
+
 // Whatever is made with the rights of several is within each of them, and
 // nothing that all of them allow is lost.
 func TestMeet(t *testing.T) {
@@ -119,21 +164,21 @@ func TestCovers(t *testing.T) {
 // and tells a stranger nothing.
 func TestDecide(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		h := Holder{Member: rapid.Bool().Draw(t, "member"), Administrator: rapid.Bool().Draw(t, "administrator"), Rights: rights(t, "rights")}
+		h := Holder{Member: rapid.Bool().Draw(t, "member"), Administrator: rapid.Bool().Draw(t, "administrator"), Rights: held(t, "rights")}
 		p := Permission(rapid.Uint8().Draw(t, "permission"))
 		got := Decide(h, p)
 		switch {
 		case !h.Member && !h.Administrator && got != Hidden:
 			t.Fatalf("a stranger is answered %v", got)
-		case got == Allowed && !(h.Member && h.Rights.Set.Has(p)) && !(h.Administrator && (p == OrgRead || p == LimitRead)):
+		case got == Allowed && !(h.Member && h.Rights.Set().Has(p)) && !(h.Administrator && (p == OrgRead || p == LimitRead)):
 			t.Fatalf("%+v may %v", h, p)
-		case p < count && h.Member && h.Rights.Set.Has(p) && got != Allowed:
+		case p < count && h.Member && h.Rights.Set().Has(p) && got != Allowed:
 			t.Fatalf("%+v may not %v: %v", h, p, got)
 		case p >= count && got != Hidden:
 			t.Fatalf("what is not known is answered %v", got)
 		}
 		less := h
-		less.Rights = Meet(h.Rights, rights(t, "ceiling"))
+		less.Rights = h.Rights.Within(rights(t, "ceiling"))
 		less.Administrator = false
 		if Decide(less, p) > got {
 			t.Fatalf("fewer rights allow more: %+v, %+v, %v", h, less, p)

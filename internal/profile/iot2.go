@@ -125,11 +125,21 @@ func (b *builder) send(own string) {
 // says about devices and applications. It may subscribe for all devices, and
 // receives what is of its own.
 func application(b *builder, id Identity) error {
-	r := id.rights()
+	for _, x := range id.parts() {
+		if err := onePart(b, x); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// onePart is application for rights from one side.
+func onePart(b *builder, x Part) error {
+	r := x.Rights
 	which := []string{part("+", "+")}
 	if r.Limited {
 		which = which[:0]
-		for _, d := range id.Devices {
+		for _, d := range x.Devices {
 			typ, dev, _ := strings.Cut(d, ":")
 			if err := checkDevice(typ, dev); err != nil {
 				return err

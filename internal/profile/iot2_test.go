@@ -25,7 +25,7 @@ func grant(t testing.TB, which string, id profile.Identity) *auth.Grant {
 
 func identity(kind auth.Kind, id, client string) profile.Identity {
 	return profile.Identity{Ref: auth.Ref{Principal: auth.Principal{Org: "abc123", Kind: kind, ID: id}, Client: client},
-		Rights: permission.Rights{Set: permission.All}}
+		Parts: []profile.Part{{Rights: permission.Rights{Set: permission.All}}}}
 }
 
 func device(t testing.TB) *auth.Grant {

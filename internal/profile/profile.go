@@ -33,8 +33,7 @@ type Identity struct {
 	Role     string      // of a user in a home organisation
 	Home     HomeOptions // of a home organisation
 
-	Rights  permission.Rights // of an application or a person
-	Devices []string          // "type:id" of every device that those are limited to
+	Parts []Part // the rights of an application or a person; any of them allows
 
 	OrgLimits, TypeLimits quota.Limits // what is set for the organisation and the device type
 }
@@ -60,24 +59,36 @@ func Grant(profile string, id Identity) (*auth.Grant, error) {
 	return auth.NewGrant(spec), nil
 }
 
-// rights returns what id may do that acts for its organisation. KeepMQ's own
-// parts may do everything.
-func (id Identity) rights() permission.Rights {
+// A Part is what somebody may do from one side.
+type Part struct {
+	Rights  permission.Rights
+	Devices []string // "type:id" of every device that they are limited to
+	From    string   // where they come from, for who asks why
+}
+
+// parts returns what id may do that acts for its organisation. KeepMQ's own parts
+// may do everything.
+func (id Identity) parts() []Part {
 	if id.Ref.Principal.Kind == auth.System {
-		return permission.Rights{Set: permission.All}
+		return []Part{{Rights: permission.Rights{Set: permission.All}}}
 	}
-	return id.Rights
+	return id.Parts
 }
 
 // everything is Everything for who acts for a plain or home organisation, as far
 // as its rights go. There are no devices there to which they could be limited.
 func (id Identity) everything() []auth.Rule {
 	var b builder
-	r := id.rights()
-	if !r.Limited && r.Set.Covers(permission.Of(permission.EventPublish, permission.CommandPublish)) {
+	var set permission.Set
+	for _, x := range id.parts() {
+		if !x.Rights.Limited {
+			set |= x.Rights.Set
+		}
+	}
+	if set.Covers(permission.Of(permission.EventPublish, permission.CommandPublish)) {
 		b.allow("#", auth.Publish)
 	}
-	if !r.Limited && r.Set.Covers(permission.Of(permission.EventReceive, permission.CommandReceive)) {
+	if set.Covers(permission.Of(permission.EventReceive, permission.CommandReceive)) {
 		b.allow("#", auth.Subscribe, auth.Receive)
 	}
 	return b.rules

@@ -12,8 +12,7 @@ import (
 // limitedTo is an application with few permissions, for one device or for all.
 func limitedTo(limited bool, devices []string, ps ...permission.Permission) profile.Identity {
 	id := identity(auth.Application, "a-abc123-0123456789", "a:abc123:app")
-	id.Rights = permission.Rights{Set: permission.Of(ps...), Limited: limited}
-	id.Devices = devices
+	id.Parts = []profile.Part{{Rights: permission.Rights{Set: permission.Of(ps...), Limited: limited}, Devices: devices}}
 	return id
 }
 
@@ -120,7 +119,7 @@ func TestPlainPermissions(t *testing.T) {
 		for _, p := range []string{profile.Plain, profile.Home} {
 			g := grant(t, p, tt.id)
 			if (g.Allow(auth.Publish, n) == nil) != tt.publish || g.Receives(n) != tt.receive {
-				t.Errorf("%s, %v limited %v: publish %v, receive %v", p, tt.id.Rights.Set, tt.id.Rights.Limited, g.Allow(auth.Publish, n) == nil, g.Receives(n))
+				t.Errorf("%s, %v limited %v: publish %v, receive %v", p, tt.id.Parts[0].Rights.Set, tt.id.Parts[0].Rights.Limited, g.Allow(auth.Publish, n) == nil, g.Receives(n))
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package profile
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/keepmq/keepmq/internal/auth"
@@ -24,7 +25,24 @@ func Why(profile string, id Identity, r auth.Rule) string {
 	case p.Kind == auth.Gateway:
 		return whyGateway(id, r.Filter)
 	}
-	return "the rights " + whyRights(r) + " of its role"
+	return "the rights " + whyRights(r) + " of " + whose(id, r)
+}
+
+// whose says from which side somebody has the rights behind a rule.
+func whose(id Identity, r auth.Rule) string {
+	typ, dev, one := DeviceIn(r.Filter.String())
+	for _, x := range id.Parts {
+		var b builder
+		if r.Filter.String() == "#" {
+			b.rules = Identity{Ref: id.Ref, Parts: []Part{x}}.everything()
+		} else if x.Rights.Limited && one && !slices.Contains(x.Devices, typ+":"+dev) || onePart(&b, x) != nil {
+			continue
+		}
+		if x.From != "" && slices.ContainsFunc(b.rules, func(o auth.Rule) bool { return o.Action == r.Action && o.Filter.String() == r.Filter.String() }) {
+			return x.From
+		}
+	}
+	return "its role"
 }
 
 // whyPlain finds the rule that a rule of a plain user's grant was made of.

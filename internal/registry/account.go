@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/keepmq/keepmq/internal/auth"
-	"github.com/keepmq/keepmq/internal/permission"
 	"github.com/keepmq/keepmq/internal/profile"
 	"github.com/keepmq/keepmq/internal/store"
 )
@@ -21,18 +20,17 @@ type account struct {
 	uid       string
 	disabled  bool // it or its organisation
 	token     heldToken
-	before    heldToken         // the token before, while it is still good
-	attached  []string          // of a gateway: "type:id" of each enabled device attached to it
-	registers bool              // of a gateway: it may register devices
-	patterns  []auth.Rule       // of every user of the organisation
-	rules     []auth.Rule       // of a user
-	clients   []string          // of a user: its client identifiers
-	role      string            // of a user of a home
-	home      HomeOptions       // of its organisation
-	rights    permission.Rights // of an API key or a person
-	makers    []auth.Principal  // who stands behind an API key
-	devices   []string          // "type:id" of each device those are limited to
-	until     time.Time         // when that ends; zero: never
+	before    heldToken        // the token before, while it is still good
+	attached  []string         // of a gateway: "type:id" of each enabled device attached to it
+	registers bool             // of a gateway: it may register devices
+	patterns  []auth.Rule      // of every user of the organisation
+	rules     []auth.Rule      // of a user
+	clients   []string         // of a user: its client identifiers
+	role      string           // of a user of a home
+	home      HomeOptions      // of its organisation
+	parts     []profile.Part   // the rights of an API key or a person
+	makers    []auth.Principal // who stands behind an API key
+	until     time.Time        // when that ends; zero: never
 }
 
 // errNobody says that there is no such account.
@@ -90,9 +88,8 @@ func (r *Registry) readHolder(ctx context.Context, tx *store.Tx, a *account) err
 	if err != nil {
 		return err
 	}
-	a.rights, a.until, a.makers = held.rights, held.until, held.makers
-	a.devices, err = devicesOf(ctx, tx, p.Org, a.rights)
-	return err
+	a.parts, a.until, a.makers = held.parts, held.until, held.makers
+	return reachDevices(ctx, tx, p.Org, a.parts)
 }
 
 const (
@@ -189,5 +186,5 @@ func (a *account) lockable(ref auth.Ref) lockable {
 // identity returns what the rights of a follow from.
 func (a *account) identity(ref auth.Ref) profile.Identity {
 	return profile.Identity{Ref: ref, Attached: a.attached, Register: a.registers, Patterns: a.patterns, Rules: a.rules, Clients: a.clients,
-		Role: a.role, Home: a.home, Rights: a.rights, Devices: a.devices}
+		Role: a.role, Home: a.home, Parts: a.parts}
 }

@@ -127,8 +127,8 @@ func (r *Registry) Devices(ctx context.Context, a Actor, org auth.OrgID, f Devic
 	if err != nil {
 		return nil, "", err
 	}
-	if h.Rights.Limited && !h.System {
-		f.groups = h.Rights.Groups
+	if h.Limited {
+		f.groups = h.Groups
 		if len(f.groups) == 0 {
 			return nil, "", nil
 		}

@@ -67,9 +67,8 @@ func (r *Registry) someone(ctx context.Context, p auth.Principal) (*account, err
 			if !held.holds {
 				return missing
 			}
-			acc = &account{principal: p, profile: o.Profile, disabled: o.Disabled, home: o.Home, rights: held.rights}
-			acc.devices, err = devicesOf(ctx, tx, p.Org, held.rights)
-			return err
+			acc = &account{principal: p, profile: o.Profile, disabled: o.Disabled, home: o.Home, parts: held.parts}
+			return reachDevices(ctx, tx, p.Org, acc.parts)
 		})
 		return acc, err
 	}

@@ -88,7 +88,7 @@ func tidy(groups []string) []string {
 // limited to is not there for it.
 func (r *Registry) mayGroup(ctx context.Context, a Actor, org auth.OrgID, id string, p permission.Permission) (context.Context, error) {
 	ctx, h, err := r.mayAs(ctx, a, org, p)
-	if err == nil && h.Rights.Limited && !slices.Contains(h.Rights.Groups, id) {
+	if err == nil && h.Limited && !slices.Contains(h.Groups, id) {
 		err = noGroup(id)
 	}
 	return ctx, err
@@ -114,8 +114,8 @@ func (r *Registry) Groups(ctx context.Context, a Actor, org auth.OrgID, p Page) 
 		return nil, "", err
 	}
 	all, next := cut(all, size, func(g Group) string { return cursor("group", g.ID) })
-	if h.Rights.Limited {
-		all = slices.DeleteFunc(all, func(g Group) bool { return !slices.Contains(h.Rights.Groups, g.ID) })
+	if h.Limited {
+		all = slices.DeleteFunc(all, func(g Group) bool { return !slices.Contains(h.Groups, g.ID) })
 	}
 	return all, next, nil
 }

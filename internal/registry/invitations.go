@@ -30,18 +30,19 @@ type Invitation struct {
 	Role    string // permission.Reader when empty
 	Limited bool
 	Groups  []string
-	Maker   string // the person who invited; empty: an API key or KeepMQ itself
+	Teams   []string // that they will be of
+	Maker   string   // the person who invited; empty: an API key or KeepMQ itself
 	Created time.Time
 	Expires time.Time
 }
 
-const invitationColumns = `org, id, email, role, limited, group_ids, maker, created_at, expires_at`
+const invitationColumns = `org, id, email, role, limited, group_ids, teams, maker, created_at, expires_at`
 
 func (i *Invitation) scan(row scanner) error {
 	var created, expires int64
-	var groups string
-	err := row.Scan(&i.Org, &i.ID, &i.Email, &i.Role, &i.Limited, &groups, &i.Maker, &created, &expires)
-	i.Groups, i.Created, i.Expires = strings.Fields(groups), fromMicros(created), fromMicros(expires)
+	var groups, teams string
+	err := row.Scan(&i.Org, &i.ID, &i.Email, &i.Role, &i.Limited, &groups, &teams, &i.Maker, &created, &expires)
+	i.Groups, i.Teams, i.Created, i.Expires = strings.Fields(groups), strings.Fields(teams), fromMicros(created), fromMicros(expires)
 	return err
 }
 
@@ -70,7 +71,7 @@ func (r *Registry) Invite(ctx context.Context, a Actor, i Invitation, life time.
 	if i.Role == "" {
 		i.Role = permission.Reader
 	}
-	i.Groups = tidy(i.Groups)
+	i.Groups, i.Teams = tidy(i.Groups), tidy(i.Teams)
 	if err := i.check(life); err != nil {
 		return Invitation{}, secret.String{}, err
 	}
@@ -85,13 +86,15 @@ func (r *Registry) Invite(ctx context.Context, a Actor, i Invitation, life time.
 	code := newToken()
 	err = r.change(ctx, a, func(tx *store.Tx) (effect, error) {
 		e := effect{org: i.Org, action: "invitation.create", target: i.ID, detail: map[string]any{"email": i.Email, "role": i.Role,
-			"limited": i.Limited, "groups": strings.Join(i.Groups, " "), "expires": i.Expires.Format(time.RFC3339)}}
-		rights, err := given(ctx, tx, i.Org, i.Role, i.Limited, i.Groups)
+			"limited": i.Limited, "groups": strings.Join(i.Groups, " "), "teams": strings.Join(i.Teams, " "), "expires": i.Expires.Format(time.RFC3339)}}
+		rights, err := i.gives(ctx, tx)
 		if err != nil {
 			return e, err
 		}
-		if err := within(h, rights); err != nil {
-			return e, err
+		for _, x := range rights {
+			if err := within(h, x); err != nil {
+				return e, err
+			}
 		}
 		if _, err := tx.ExecContext(ctx, `DELETE FROM invitation WHERE org = $1 AND expires_at < $2`, i.Org, micros(r.now())); err != nil {
 			return e, fmt.Errorf("delete old invitations: %w", err)
@@ -99,16 +102,40 @@ func (r *Registry) Invite(ctx context.Context, a Actor, i Invitation, life time.
 		if err := room(ctx, tx, i.Org, "invitation", maxInvitations); err != nil {
 			return e, err
 		}
-		const q = `INSERT INTO invitation (org, id, email, role, limited, group_ids, maker, code_hash, created_at, expires_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
+		const q = `INSERT INTO invitation (org, id, email, role, limited, group_ids, maker, code_hash, created_at, expires_at, teams)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`
 		_, err = tx.ExecContext(ctx, q, i.Org, i.ID, i.Email, i.Role, i.Limited, strings.Join(i.Groups, " "), i.Maker,
-			findHash(r.ring, "invitation", code), micros(i.Created), micros(i.Expires))
+			findHash(r.ring, "invitation", code), micros(i.Created), micros(i.Expires), strings.Join(i.Teams, " "))
 		return e, wrap("insert invitation", err)
 	})
 	if err != nil {
 		return Invitation{}, secret.String{}, err
 	}
 	return i, code, nil
+}
+
+// gives returns the rights that whoever accepts i gets.
+func (i Invitation) gives(ctx context.Context, tx *store.Tx) (permission.Held, error) {
+	rights, err := given(ctx, tx, i.Org, i.Role, i.Limited, i.Groups)
+	if err != nil {
+		return nil, err
+	}
+	if len(i.Teams) > maxTeamsOf {
+		return nil, errs.E(errs.Invalid, "teams must be at most %d, are %d", maxTeamsOf, len(i.Teams))
+	}
+	all := permission.Held{rights}
+	for _, id := range i.Teams {
+		t, err := readTeam(ctx, tx, i.Org, id)
+		if err != nil {
+			return nil, err
+		}
+		x, err := t.rights(ctx, tx)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, x)
+	}
+	return all, nil
 }
 
 // Invitations lists the open invitations of an organisation.
@@ -204,11 +231,14 @@ func (r *Registry) join(ctx context.Context, tx *store.Tx, person string, code s
 	if err != nil {
 		return Member{}, effect{}, err
 	}
-	rights, err := given(ctx, tx, i.Org, i.Role, i.Limited, i.Groups)
+	gives, err := i.gives(ctx, tx)
 	if err == nil && i.Maker != "" {
 		var above membership
-		if above, err = r.membership(ctx, tx, i.Org, i.Maker); err == nil && !above.rights.Covers(rights) {
-			err = errBadInvitation
+		above, err = r.membership(ctx, tx, i.Org, i.Maker)
+		for _, x := range gives {
+			if err == nil && !rightsIn(above.parts).Covers(x) {
+				err = errBadInvitation
+			}
 		}
 	}
 	if err != nil {
@@ -217,7 +247,7 @@ func (r *Registry) join(ctx context.Context, tx *store.Tx, person string, code s
 		}
 		return Member{}, effect{}, err
 	}
-	m := Member{email: strings.ToLower(i.Email), Org: i.Org, Person: person, Role: i.Role, Limited: i.Limited, Groups: i.Groups, Created: r.now()}
+	m := Member{email: strings.ToLower(i.Email), Org: i.Org, Person: person, Role: i.Role, Limited: i.Limited, Groups: i.Groups, Teams: i.Teams, Created: r.now()}
 	e := effect{org: i.Org, action: "member.join", target: person, detail: m.detail()}
 	e.detail["invitation"] = i.ID
 	e.affected = []auth.Principal{m.principal()}

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -21,6 +23,8 @@ type twin struct {
 	org     auth.OrgID
 	actor   Actor
 	devices map[string]secret.String // "type:id" → its present token
+	before  map[string]secret.String // … the one before, while that is good
+	teams   map[string]bool
 	blocked map[string]bool
 	queue   int64 // the limit client.queue of the type; 0: none is set
 }
@@ -37,7 +41,7 @@ func TestOrganisationsNeverMeet(t *testing.T) {
 		for range rapid.IntRange(1, 12).Draw(rt, "steps") {
 			i := rapid.IntRange(0, 1).Draw(rt, "who")
 			id := rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "id")
-			what := rapid.SampledFrom([]string{"create", "create", "delete", "rotate", "disable", "enable", "limit", "limit"}).Draw(rt, "what")
+			what := rapid.SampledFrom([]string{"create", "create", "delete", "rotate", "overlap", "overlap", "retire", "team", "team", "disband", "disable", "enable", "limit", "limit"}).Draw(rt, "what")
 			if err := twins[i].do(ctx, w, what, id); err != nil {
 				rt.Fatalf("%s %s: %v", what, id, err)
 			}
@@ -61,7 +65,7 @@ func newTwin(t *testing.T, w *world) *twin {
 	org := w.newOrg(t, ProfileIoT2)
 	w.newType(t, org, "t", ClassDevice)
 	p, _ := w.newApplication(t, org)
-	return &twin{org: org, actor: Actor{Principal: p.Principal()}, devices: map[string]secret.String{}, blocked: map[string]bool{}}
+	return &twin{org: org, actor: Actor{Principal: p.Principal()}, devices: map[string]secret.String{}, before: map[string]secret.String{}, teams: map[string]bool{}, blocked: map[string]bool{}}
 }
 
 // do makes a change with the organisation's own API key, and checks that it
@@ -70,7 +74,24 @@ func (t *twin) do(ctx context.Context, w *world, what, id string) error {
 	_, there := t.devices[id]
 	var token secret.String
 	var err error
+	who := auth.Principal{Org: t.org, Kind: auth.Device, ID: "t:" + id}
 	switch what {
+	case "team", "disband":
+		return t.doTeam(ctx, w, what, id)
+	case "overlap":
+		token, err = w.RotateToken(ctx, t.actor, who, Rotation{Overlap: time.Hour})
+		if _, two := t.before[id]; two {
+			return want(err, errs.Conflict)
+		}
+		if there && err == nil {
+			t.before[id], t.devices[id] = t.devices[id], token
+		}
+	case "retire":
+		err = w.RetireToken(ctx, t.actor, who)
+		if _, two := t.before[id]; there && !two {
+			return want(err, errs.Conflict)
+		}
+		delete(t.before, id)
 	case "create":
 		_, token, err = w.CreateDevice(ctx, t.actor, Device{Org: t.org, Type: "t", ID: id})
 		if there {
@@ -88,10 +109,12 @@ func (t *twin) do(ctx context.Context, w *world, what, id string) error {
 		token, err = w.RotateToken(ctx, t.actor, auth.Principal{Org: t.org, Kind: auth.Device, ID: "t:" + id}, Rotation{})
 		if there && err == nil {
 			t.devices[id] = token
+			delete(t.before, id)
 		}
 	case "delete":
 		err = w.DeleteDevice(ctx, t.actor, t.org, "t", id)
 		delete(t.devices, id)
+		delete(t.before, id)
 	default:
 		err = w.SetDeviceDisabled(ctx, t.actor, t.org, "t", id, what == "disable")
 		t.blocked[id] = what == "disable"
@@ -99,6 +122,20 @@ func (t *twin) do(ctx context.Context, w *world, what, id string) error {
 	if !there {
 		return want(err, errs.NotFound)
 	}
+	return err
+}
+
+func (t *twin) doTeam(ctx context.Context, w *world, what, id string) error {
+	if what == "team" {
+		_, err := w.PutTeam(ctx, t.actor, Team{Org: t.org, ID: id, Role: "member"})
+		t.teams[id] = true
+		return err
+	}
+	err := w.DeleteTeam(ctx, t.actor, t.org, id)
+	if !t.teams[id] {
+		return want(err, errs.NotFound)
+	}
+	delete(t.teams, id)
 	return err
 }
 
@@ -139,6 +176,32 @@ func (t *twin) same(ctx context.Context, w *world, other *twin) error {
 	if !slices.Equal(got, want) {
 		return fmt.Errorf("organisation has %q, want %q", got, want)
 	}
+	return t.sameTokens(ctx, w, other)
+}
+
+// sameTokens checks the tokens from before, the report of tokens, and the teams.
+func (t *twin) sameTokens(ctx context.Context, w *world, other *twin) error {
+	for id, token := range t.before {
+		if _, err := w.Verify(ctx, deviceLogin(t.org, "t:"+id, token)); (err == nil) == t.blocked[id] {
+			return fmt.Errorf("device %s with the token before, disabled %v: %v", id, t.blocked[id], err)
+		}
+		if _, err := w.Verify(ctx, deviceLogin(other.org, "t:"+id, token)); err == nil {
+			return fmt.Errorf("the token before of %s is good in another organisation", id)
+		}
+	}
+	teams, err := w.Teams(ctx, t.actor, t.org)
+	if err != nil || len(teams) != len(t.teams) {
+		return fmt.Errorf("organisation has %d teams, want %d: %v", len(teams), len(t.teams), err)
+	}
+	report, _, err := w.Credentials(ctx, t.actor, t.org, CredentialFilter{Kind: auth.Device}, Page{})
+	if err != nil || len(report) != len(t.devices) {
+		return fmt.Errorf("the report has %d devices, want %d: %v", len(report), len(t.devices), err)
+	}
+	for _, c := range report {
+		if _, two := t.before[strings.TrimPrefix(c.Holder.ID, "t:")]; c.Holder.Org != t.org || c.Before.IsZero() == two {
+			return fmt.Errorf("the report says %+v", c)
+		}
+	}
 	return nil
 }
 
@@ -164,9 +227,22 @@ func trespass(ctx context.Context, rt *rapid.T, w *world, a Actor, org auth.OrgI
 			_, err := w.RotateToken(ctx, a, auth.Principal{Org: org, Kind: auth.Device, ID: "t:a"}, Rotation{})
 			return err
 		},
-		"delete":  func() error { return w.DeleteDevice(ctx, a, org, "t", "a") },
-		"disable": func() error { return w.SetDeviceDisabled(ctx, a, org, "t", "a", true) },
-		"enrol":   func() error { _, err := w.CreateEnrolment(ctx, a, org, "t", "a", 0); return err },
+		"overlap": func() error {
+			_, err := w.RotateToken(ctx, a, auth.Principal{Org: org, Kind: auth.Device, ID: "t:a"}, Rotation{Overlap: time.Hour})
+			return err
+		},
+		"retire": func() error { return w.RetireToken(ctx, a, auth.Principal{Org: org, Kind: auth.Device, ID: "t:a"}) },
+		"expiry": func() error {
+			return w.SetTokenExpiry(ctx, a, auth.Principal{Org: org, Kind: auth.Device, ID: "t:a"}, time.Time{})
+		},
+		"report":   func() error { _, _, err := w.Credentials(ctx, a, org, CredentialFilter{}, Page{}); return err },
+		"team":     func() error { _, err := w.Team(ctx, a, org, "a"); return err },
+		"teams":    func() error { _, err := w.Teams(ctx, a, org); return err },
+		"put team": func() error { _, err := w.PutTeam(ctx, a, Team{Org: org, ID: "a", Role: "member"}); return err },
+		"disband":  func() error { return w.DeleteTeam(ctx, a, org, "a") },
+		"delete":   func() error { return w.DeleteDevice(ctx, a, org, "t", "a") },
+		"disable":  func() error { return w.SetDeviceDisabled(ctx, a, org, "t", "a", true) },
+		"enrol":    func() error { _, err := w.CreateEnrolment(ctx, a, org, "t", "a", 0); return err },
 	}
 	name := rapid.SampledFrom(slices.Sorted(maps.Keys(tries))).Draw(rt, "try")
 	if err := want(tries[name](), errs.NotFound); err != nil {

@@ -20,6 +20,7 @@ type Member struct {
 	Role     string
 	Limited  bool     // to the devices in Groups
 	Groups   []string // resource groups; not in a list
+	Teams    []string // of which it is; not in a list
 	Disabled bool
 	Expires  time.Time // zero: never
 	Created  time.Time
@@ -60,6 +61,9 @@ func readMember(ctx context.Context, tx *store.Tx, org auth.OrgID, person string
 	if err == nil && m.Limited {
 		m.Groups, err = readGroupsOf(ctx, tx, m.principal())
 	}
+	if err == nil {
+		m.Teams, err = teamsOf(ctx, tx, org, person)
+	}
 	return m, err
 }
 
@@ -71,6 +75,11 @@ func insertMember(ctx context.Context, tx *store.Tx, m Member) error {
 	}
 	if err != nil {
 		return fmt.Errorf("insert member: %w", err)
+	}
+	for _, t := range m.Teams {
+		if err := addToTeam(ctx, tx, m.Org, t, m.Person); err != nil {
+			return err
+		}
 	}
 	return replaceGroupsOf(ctx, tx, m.principal(), m.Groups)
 }
@@ -167,7 +176,7 @@ func (c MemberChange) apply(m *Member) {
 
 // detail describes a member for the audit record.
 func (m Member) detail() map[string]any {
-	d := map[string]any{"role": m.Role, "limited": m.Limited, "groups": strings.Join(m.Groups, " "), "disabled": m.Disabled}
+	d := map[string]any{"role": m.Role, "limited": m.Limited, "groups": strings.Join(m.Groups, " "), "disabled": m.Disabled, "teams": strings.Join(m.Teams, " ")}
 	if !m.Expires.IsZero() {
 		d["expires"] = m.Expires.UTC().Format(time.RFC3339)
 	}
@@ -220,13 +229,19 @@ func (r *Registry) SetMember(ctx context.Context, a Actor, org auth.OrgID, perso
 	return changed, nil
 }
 
-// mayTake checks that whoever has h may take rights from m: all that m has.
+// mayTake checks that whoever has h may take rights from m: all that m has, from
+// teams, too.
 func mayTake(ctx context.Context, tx *store.Tx, h permission.Holder, m Member) error {
-	set, err := roleSet(ctx, tx, m.Org, m.Role)
+	parts, err := memberParts(ctx, tx, m)
 	if err != nil {
 		return err
 	}
-	return within(h, permission.Rights{Set: set, Limited: m.Limited, Groups: m.Groups})
+	for _, x := range parts {
+		if err := within(h, x.Rights); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ownerLeft checks that somebody is left who can do everything in org, for good.

@@ -71,6 +71,18 @@ func holderMutations(w *world, org auth.OrgID) []mutation {
 			_, err := w.SetMember(ctx, a, org, person, MemberChange{Role: &role})
 			return err
 		}},
+		{"team.create", permission.MemberWrite, func(ctx context.Context, a Actor) error {
+			_, err := w.PutTeam(ctx, a, Team{Org: org, ID: "crew", Role: "auditor"})
+			return err
+		}},
+		{"team.update", permission.MemberWrite, func(ctx context.Context, a Actor) error {
+			_, err := w.PutTeam(ctx, a, Team{Org: org, ID: "crew", Role: "PD_READER_USER"})
+			return err
+		}},
+		{"team.members", permission.MemberWrite, func(ctx context.Context, a Actor) error {
+			return w.ChangeTeamMembers(ctx, a, org, "crew", []string{person}, nil)
+		}},
+		{"team.delete", permission.MemberWrite, func(ctx context.Context, a Actor) error { return w.DeleteTeam(ctx, a, org, "crew") }},
 		{"person.disable", administrator, func(ctx context.Context, a Actor) error { return w.SetPersonDisabled(ctx, a, person, true) }},
 		{"person.enable", administrator, func(ctx context.Context, a Actor) error { return w.SetPersonDisabled(ctx, a, person, false) }},
 		{"member.remove", permission.MemberWrite, func(ctx context.Context, a Actor) error { return w.RemoveMember(ctx, a, org, person) }},

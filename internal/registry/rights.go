@@ -10,6 +10,7 @@ import (
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/permission"
+	"github.com/keepmq/keepmq/internal/profile"
 	"github.com/keepmq/keepmq/internal/store"
 )
 
@@ -34,6 +35,7 @@ func (r *Registry) mayAs(ctx context.Context, a Actor, org auth.OrgID, p permiss
 	ctx = forOrg(ctx, org) // from here on nothing else is to be seen
 	switch permission.Decide(h, p) {
 	case permission.Allowed:
+		h.Limited, h.Groups = h.Reach(p)
 		return ctx, h, r.unlockedActor(ctx, a, org)
 	case permission.Denied:
 		if h.Unverified {
@@ -49,11 +51,11 @@ func (r *Registry) mayAs(ctx context.Context, a Actor, org auth.OrgID, p permiss
 // resource groups that a is limited to is not there for it.
 func (r *Registry) mayDevice(ctx context.Context, a Actor, org auth.OrgID, typ, id string, p permission.Permission) (context.Context, error) {
 	ctx, h, err := r.mayAs(ctx, a, org, p)
-	if err != nil || !h.Rights.Limited || h.System {
+	if err != nil || !h.Limited {
 		return ctx, err
 	}
 	return ctx, r.view(ctx, func(tx *store.Tx) error {
-		for _, g := range h.Rights.Groups {
+		for _, g := range h.Groups {
 			const q = `SELECT 1 FROM resource_group_device WHERE org = $1 AND group_id = $2 AND type = $3 AND device = $4`
 			var one int
 			switch err := tx.QueryRowContext(ctx, q, org, g, typ, id).Scan(&one); {
@@ -70,7 +72,7 @@ func (r *Registry) mayDevice(ctx context.Context, a Actor, org auth.OrgID, typ, 
 // unlimited refuses a holder whose rights are for some devices only, where there
 // is no telling whose devices are concerned.
 func unlimited(h permission.Holder) error {
-	if h.Rights.Limited && !h.System {
+	if h.Limited {
 		return errs.E(errs.Denied, "rights that are limited to resource groups do not reach this")
 	}
 	return nil
@@ -107,7 +109,7 @@ func (r *Registry) holder(ctx context.Context, a Actor, org auth.OrgID) (permiss
 		case err != nil:
 			return h, fault(err)
 		}
-		h.Member, h.Administrator, h.Rights = !app.disabled, false, app.rights
+		h.Member, h.Administrator, h.Rights = !app.disabled, false, rightsIn(app.parts)
 		return h, nil
 	case auth.Person:
 	default:
@@ -119,7 +121,7 @@ func (r *Registry) holder(ctx context.Context, a Actor, org auth.OrgID) (permiss
 		}
 		var m membership
 		m, err = r.membership(ctx, tx, org, a.Principal.ID)
-		h.Member, h.Rights = m.holds, m.rights
+		h.Member, h.Rights = m.holds, rightsIn(m.parts)
 		h.Unverified = m.factor && !a.Verified
 		return err
 	})
@@ -129,7 +131,7 @@ func (r *Registry) holder(ctx context.Context, a Actor, org auth.OrgID) (permiss
 // A membership is what somebody holds in an organisation, and until when.
 type membership struct {
 	holds  bool
-	rights permission.Rights
+	parts  []profile.Part   // without the devices
 	until  time.Time        // zero: for good
 	factor bool             // the organisation asks for a second factor
 	makers []auth.Principal // who stands behind an API key
@@ -150,8 +152,8 @@ func (r *Registry) membership(ctx context.Context, tx *store.Tx, org auth.OrgID,
 	if err != nil || p.Disabled {
 		return membership{}, err
 	}
-	held := membership{holds: true, rights: permission.Rights{Limited: m.Limited, Groups: m.Groups}, until: m.Expires}
-	if held.rights.Set, err = roleSet(ctx, tx, org, m.Role); err != nil {
+	held := membership{holds: true, until: m.Expires}
+	if held.parts, err = memberParts(ctx, tx, m); err != nil {
 		return membership{}, err
 	}
 	err = tx.QueryRowContext(ctx, `SELECT second_factor FROM org WHERE id = $1`, org).Scan(&held.factor)
@@ -198,7 +200,7 @@ func (r *Registry) keyHolds(ctx context.Context, tx *store.Tx, p Application, ma
 	var above membership
 	switch p.Maker.Kind {
 	case auth.System:
-		return membership{holds: true, rights: rights}, nil
+		return membership{holds: true, parts: []profile.Part{{Rights: rights}}}, nil
 	case auth.Person:
 		above, err = r.membership(ctx, tx, p.Org, p.Maker.ID)
 	case auth.Application:
@@ -215,8 +217,42 @@ func (r *Registry) keyHolds(ctx context.Context, tx *store.Tx, p Application, ma
 		return membership{}, err
 	}
 	above.makers = append(above.makers, p.Maker)
-	above.rights = permission.Meet(rights, above.rights)
+	above.parts = partsWithin(above.parts, rights)
 	return above, nil
+}
+
+// rightsIn returns the rights in parts.
+func rightsIn(parts []profile.Part) permission.Held {
+	var all permission.Held
+	for _, x := range parts {
+		all = append(all, x.Rights)
+	}
+	return all
+}
+
+// partsWithin returns what of parts an API key with rights of its own has.
+func partsWithin(parts []profile.Part, rights permission.Rights) []profile.Part {
+	var all []profile.Part
+	for _, x := range parts {
+		if m := permission.Meet(rights, x.Rights); m.Set != 0 {
+			from := ""
+			if x.From != "" {
+				from = "its role, as far as " + x.From + " of who made it goes"
+			}
+			all = append(all, profile.Part{Rights: m, From: from})
+		}
+	}
+	return all
+}
+
+// reachDevices fills in the devices that each of parts reaches.
+func reachDevices(ctx context.Context, tx *store.Tx, org auth.OrgID, parts []profile.Part) (err error) {
+	for i := range parts {
+		if parts[i].Devices, err = devicesOf(ctx, tx, org, parts[i].Rights); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // devicesOf returns the devices ("type:id") that rights limited to groups reach.

@@ -78,7 +78,7 @@ func within(h permission.Holder, rights permission.Rights) error {
 	if h.System || h.Rights.Covers(rights) {
 		return nil
 	}
-	if lacks := rights.Set &^ h.Rights.Set; lacks != 0 {
+	if lacks := rights.Set &^ h.Rights.Set(); lacks != 0 {
 		return errs.E(errs.Denied, "nobody can give more rights than they have; you lack: %s", lacks)
 	}
 	return errs.E(errs.Denied, "your rights are limited to resource groups; you can give rights in these only")
@@ -151,13 +151,14 @@ func (r *Registry) DeleteRole(ctx context.Context, a Actor, org auth.OrgID, name
 		e := effect{org: org, action: "role.delete", target: name}
 		const users = `SELECT COUNT(*) FROM (SELECT role FROM member WHERE org = $1 AND role = $2
 			UNION ALL SELECT role FROM application WHERE org = $1 AND role = $2
+			UNION ALL SELECT role FROM team WHERE org = $1 AND role = $2
 			UNION ALL SELECT role FROM invitation WHERE org = $1 AND role = $2) AS users`
 		var n int
 		if err := tx.QueryRowContext(ctx, users, org, name).Scan(&n); err != nil {
 			return e, fmt.Errorf("count who has a role: %w", err)
 		}
 		if n > 0 {
-			return e, errs.E(errs.Conflict, "role %q is that of %d members, API keys or invitations; give them another first", clip(name), n)
+			return e, errs.E(errs.Conflict, "role %q is that of %d members, teams, API keys or invitations; give them another first", clip(name), n)
 		}
 		res, err := tx.ExecContext(ctx, `DELETE FROM role WHERE org = $1 AND name = $2`, org, name)
 		return e, found(res, err, noRole(name))

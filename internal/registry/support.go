@@ -11,6 +11,7 @@ import (
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/errs"
 	"github.com/keepmq/keepmq/internal/permission"
+	"github.com/keepmq/keepmq/internal/profile"
 	"github.com/keepmq/keepmq/internal/store"
 )
 
@@ -237,7 +238,7 @@ func (r *Registry) supported(ctx context.Context, tx *store.Tx, org auth.OrgID, 
 		name = permission.SupportData
 	}
 	role, _ := permission.Builtin(name)
-	m := membership{holds: true, rights: permission.Rights{Set: role.Set}, until: fromMicros(expires)}
+	m := membership{holds: true, parts: []profile.Part{{Rights: permission.Rights{Set: role.Set}}}, until: fromMicros(expires)}
 	err := tx.QueryRowContext(ctx, `SELECT second_factor FROM org WHERE id = $1`, org).Scan(&m.factor)
 	return m, wrap("read organisation", err)
 }

@@ -216,7 +216,7 @@ func (r *Registry) rightsOf(ctx context.Context, a *account, ref auth.Ref) (*aut
 	if !a.until.IsZero() && (ref.Expires.IsZero() || a.until.Before(ref.Expires)) {
 		ref.Expires = a.until
 	}
-	if k := a.principal.Kind; (k == auth.Application || k == auth.Person) && a.rights.Set == 0 {
+	if k := a.principal.Kind; (k == auth.Application || k == auth.Person) && rightsIn(a.parts).Set() == 0 {
 		return nil, errNoRights
 	}
 	if !ref.Expires.IsZero() && !r.clock().Before(ref.Expires) {
@@ -303,10 +303,9 @@ func (r *Registry) personGrant(ctx context.Context, ref auth.Ref,
 			return errUnverified
 		}
 		a = &account{principal: auth.Principal{Org: org, Kind: auth.Person, ID: p.ID}, profile: o.Profile, disabled: o.Disabled, home: o.Home,
-			rights: held.rights, until: held.until}
+			parts: held.parts, until: held.until}
 		expires, session = s.Expires, s.ID
-		a.devices, err = devicesOf(ctx, tx, org, held.rights)
-		return err
+		return reachDevices(ctx, tx, org, a.parts)
 	})
 	if err != nil {
 		return nil, err
@@ -432,7 +431,7 @@ func (r *Registry) ApplicationActor(ctx context.Context, key string, token secre
 		err = errEnded
 	case a.disabled:
 		err = errDisabled
-	case a.rights.Set == 0:
+	case rightsIn(a.parts).Set() == 0:
 		err = errNoRights
 	}
 	if err != nil {
