@@ -64,7 +64,6 @@ func (s *server) routes(mux *http.ServeMux, a huma.API) {
 	s.accessRoutes(a)
 	s.credentialRoutes(a)
 	s.teamRoutes(a)
-	s.serviceRoutes(a)
 	s.alertRoutes(a)
 
 	open(s, a, "/enrol", "enrol", "Exchange an enrolment token and a certificate request for a certificate", s.enrol)
@@ -121,6 +120,9 @@ func (s *server) accessRoutes(a huma.API) {
 	create(s, a, "/locks", "create-lock-of-all", "Lock a person, an address, an authority or a client identifier out of the installation", s.createLockOfAll)
 	remove(s, a, "/locks/{id}", "delete-lock-of-all", "Let in to the installation again what was locked out", s.deleteLockOfAll)
 
+	get(s, a, "/orgs/{org}/sign-in-providers", "list-sign-in-providers", "List the OpenID Connect providers through which people sign in to the organisation", s.listSignInProviders)
+	replace(s, a, "/orgs/{org}/sign-in-providers/{name}", "put-sign-in-provider", "Make or change a provider; if it would let others in, or with other rights, who came through it signs in again", s.putSignInProvider)
+	remove(s, a, "/orgs/{org}/sign-in-providers/{name}", "delete-sign-in-provider", "Delete a provider; sessions and memberships that came from it end", s.deleteSignInProvider)
 	get(s, a, "/orgs/{org}/server-certificates", "list-org-server-certificates", "List what the server shows to clients that ask for a name of the organisation", s.listOrgServerCertificates)
 	create(s, a, "/orgs/{org}/server-certificates", "create-org-server-certificate", "Upload a server certificate, or make a request for one to be signed", s.createOrgServerCertificate)
 	replace(s, a, "/orgs/{org}/server-certificates/{id}", "complete-org-server-certificate", "Take the certificate made of a request into use", s.completeOrgServerCertificate)

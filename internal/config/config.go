@@ -56,6 +56,7 @@ type Config struct {
 	Edge  Edge  `yaml:"edge"`
 
 	Alerts Alerts `yaml:"alerts"`
+	SignIn SignIn `yaml:"sign_in"`
 }
 
 // The stores that there are.
@@ -270,6 +271,7 @@ func (c Config) Validate() error {
 	within("edge.interval", c.Edge.Interval, 100*time.Millisecond, 24*time.Hour)
 	c.Alerts.validate(fail)
 	c.TLS.validate(fail)
+	c.SignIn.validate(fail)
 	if c.Audit.KeepDays != 0 {
 		between("audit.keep_days", int64(c.Audit.KeepDays), 30, 36500)
 	}

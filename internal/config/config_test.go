@@ -48,7 +48,7 @@ func TestDescribe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Names, c.Alerts.Recipients, c.Alerts.WebhookAllow, c.TLS.ACME.Names = nil, nil, nil, nil // the empty lists of the file
+	c.Names, c.Alerts.Recipients, c.Alerts.WebhookAllow, c.TLS.ACME.Names, c.SignIn.ProviderAllow = nil, nil, nil, nil, nil // the empty lists of the file
 	if !reflect.DeepEqual(c, Default()) {
 		t.Errorf("got %+v, want the defaults", c)
 	}
@@ -134,10 +134,12 @@ func TestStore(t *testing.T) {
 func TestTLS(t *testing.T) {
 	const acme = "tls: {acme: {directory: 'https://acme.example/dir', accept_terms: true, names: "
 	for text, want := range map[string]string{
-		"tls: {certificate: a, key: b}": "",
-		"tls: {certificate: a}":         "tls.key:",
-		"tls: {key: b}":                 "tls.key:",
-		acme + "[mqtt.example.org]}}":   "",
+		"sign_in: {provider_allow: [10.0.0.0/8]}": "",
+		"sign_in: {provider_allow: [10.0.0.1]}":   "sign_in.provider_allow:",
+		"tls: {certificate: a, key: b}":           "",
+		"tls: {certificate: a}":                   "tls.key:",
+		"tls: {key: b}":                           "tls.key:",
+		acme + "[mqtt.example.org]}}":             "",
 		acme + "[m.example.org], email: ops@example.org, eab_key_id: x, eab_key_file: f}}": "",
 		acme + "[m.example.org], email: ops}}":                                             "tls.acme.email:",
 		acme + "[m.example.org], eab_key_id: x}}":                                          "tls.acme.eab_key_file:",

@@ -20,6 +20,7 @@ import (
 	"github.com/keepmq/keepmq/internal/audit"
 	"github.com/keepmq/keepmq/internal/auth"
 	"github.com/keepmq/keepmq/internal/engine"
+	"github.com/keepmq/keepmq/internal/oidc"
 	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/registry"
 )
@@ -30,7 +31,11 @@ type Config struct {
 	Engine   engine.Engine
 	Audit    *audit.Log // nil: there is no page about the audit record
 	Log      *slog.Logger
-	Stop     <-chan struct{} // closed when the server is about to stop; nil: never
+	// OIDC signs people in through the providers of their organisations, and Seal
+	// seals what their browsers keep meanwhile. nil: there is no such sign-in.
+	OIDC *oidc.Client
+	Seal Sealer
+	Stop <-chan struct{} // closed when the server is about to stop; nil: never
 
 	Limits quota.Limits // what holds for everybody; zero: quota.Defaults()
 	// Usage returns how much of its limits an organisation uses now or, unless
@@ -45,6 +50,9 @@ type server struct {
 	engine   engine.Engine
 	record   *audit.Log
 	log      *slog.Logger
+	oidc     *oidc.Client
+	seal     Sealer
+	finished ended // attempts to sign in
 	stop     <-chan struct{}
 	pages    pages
 	assets   map[string]asset
@@ -76,7 +84,7 @@ func newServer(c Config) (*server, error) {
 		return nil, err
 	}
 	return &server{
-		registry: c.Registry, engine: c.Engine, record: c.Audit, log: c.Log, stop: c.Stop,
+		registry: c.Registry, engine: c.Engine, record: c.Audit, oidc: c.OIDC, seal: c.Seal, log: c.Log, stop: c.Stop,
 		pages: pages, assets: assets, streams: streams{person: map[string]int{}}, writeIn: writeIn,
 		base: c.Limits.Over(quota.Defaults()), usage: c.Usage, limitEvents: c.LimitEvents,
 	}, nil

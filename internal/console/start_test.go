@@ -22,6 +22,8 @@ import (
 	"github.com/keepmq/keepmq/internal/engine"
 	"github.com/keepmq/keepmq/internal/engine/embedded"
 	"github.com/keepmq/keepmq/internal/keyring"
+	"github.com/keepmq/keepmq/internal/oidc"
+	"github.com/keepmq/keepmq/internal/oidc/oidctest"
 	"github.com/keepmq/keepmq/internal/quota"
 	"github.com/keepmq/keepmq/internal/registry"
 	"github.com/keepmq/keepmq/internal/store"
@@ -42,6 +44,7 @@ type fixture struct {
 	events   *quota.Log
 	db       store.DB
 	admin    registry.Actor
+	provider *oidctest.Provider
 	token    string
 }
 
@@ -78,7 +81,8 @@ func startWith(t testing.TB, writeIn time.Duration) *fixture {
 	record, err := audit.Open(ctx, db, ring)
 	must(t, err)
 	f.db = db
-	h, err := console.NewWith(console.Config{Registry: f.registry, Engine: e, Audit: record, Log: log, Stop: f.stop,
+	f.provider = oidctest.New(t)
+	h, err := console.NewWith(console.Config{Registry: f.registry, OIDC: oidc.New(f.provider.Client()), Seal: ring, Engine: e, Audit: record, Log: log, Stop: f.stop,
 		Usage: func(context.Context, auth.OrgID, string) (map[quota.Limit]int64, error) {
 			return map[quota.Limit]int64{quota.OrgConnections: 12}, nil
 		},

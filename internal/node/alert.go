@@ -10,18 +10,15 @@ import (
 	"github.com/keepmq/keepmq/internal/alert/mail"
 	"github.com/keepmq/keepmq/internal/alert/webhook"
 	"github.com/keepmq/keepmq/internal/broker"
+	"github.com/keepmq/keepmq/internal/oidc"
 )
 
 // openAlerts builds what tells people of what is unusual.
 func (n *Node) openAlerts() error {
 	c := n.config.Alerts
-	var guard webhook.Guard
-	for i, s := range c.WebhookAllow {
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
-			return fmt.Errorf("alerts.webhook_allow[%d]: %w", i, err)
-		}
-		guard.Allowed = append(guard.Allowed, p)
+	guard, err := guardOf("alerts.webhook_allow", c.WebhookAllow)
+	if err != nil {
+		return err
 	}
 	roots, err := authorities("alerts.webhook_ca", c.WebhookCA)
 	if err != nil {
@@ -44,6 +41,32 @@ func (n *Node) openAlerts() error {
 	}
 	n.alerts = alert.New(a)
 	return nil
+}
+
+// guardOf returns the guard that lets requests through to ranges, too, which key
+// names.
+func guardOf(key string, ranges []string) (g webhook.Guard, err error) {
+	for i, s := range ranges {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return g, fmt.Errorf("%s[%d]: %w", key, i, err)
+		}
+		g.Allowed = append(g.Allowed, p)
+	}
+	return g, nil
+}
+
+// signInClient returns what speaks to the sign-in providers of organisations.
+func (n *Node) signInClient() (*oidc.Client, error) {
+	guard, err := guardOf("sign_in.provider_allow", n.config.SignIn.ProviderAllow)
+	if err != nil {
+		return nil, err
+	}
+	roots, err := authorities("sign_in.provider_ca", n.config.SignIn.ProviderCA)
+	if err != nil {
+		return nil, err
+	}
+	return oidc.New(webhook.HTTP(guard, roots)), nil
 }
 
 // noteConnect has it looked at that a client connected.

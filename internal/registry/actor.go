@@ -14,6 +14,10 @@ type Actor struct {
 	RequestID string
 	Session   string // the id of a person's session; empty for others
 	Verified  bool   // the session was proved with a second factor
+	// Provider is the sign-in provider that the session came from, and Within the
+	// organisation that it is for; both are empty for any other.
+	Provider string
+	Within   auth.OrgID
 }
 
 // mayAdminister checks that a may do what concerns the whole installation.

@@ -25,7 +25,8 @@ type Member struct {
 	Expires  time.Time // zero: never
 	Created  time.Time
 
-	email string // to which the invitation went
+	email    string // to which the invitation went
+	provider string // the uid of the sign-in provider that it comes from; empty: it came by an invitation
 }
 
 // principal returns who the member is when it connects to the organisation.
@@ -33,11 +34,11 @@ func (m Member) principal() auth.Principal {
 	return auth.Principal{Org: m.Org, Kind: auth.Person, ID: m.Person}
 }
 
-const memberColumns = `m.org, m.person, p.name, m.role, m.limited, m.disabled, m.expires_at, m.created_at`
+const memberColumns = `m.org, m.person, p.name, m.role, m.limited, m.disabled, m.expires_at, m.created_at, m.provider`
 
 func (m *Member) scan(row scanner) error {
 	var expires, created int64
-	err := row.Scan(&m.Org, &m.Person, &m.Name, &m.Role, &m.Limited, &m.Disabled, &expires, &created)
+	err := row.Scan(&m.Org, &m.Person, &m.Name, &m.Role, &m.Limited, &m.Disabled, &expires, &created, &m.provider)
 	if expires != 0 {
 		m.Expires = fromMicros(expires)
 	}

@@ -27,7 +27,7 @@ const administrator = permission.Permission(255)
 // mutations returns every change there is, in an order in which each finds what
 // it needs: organisation iot has type "t", gateway "g:g" and device "t:d".
 func mutations(w *world, iot, plain auth.OrgID, key string) []mutation {
-	return slices.Concat(orgMutations(w, iot, plain), deviceMutations(w, iot), otherMutations(w, iot, plain, key), issuerMutations(w, iot), certificateMutations(w, iot), homeMutations(w),
+	return slices.Concat(orgMutations(w, iot, plain), deviceMutations(w, iot), otherMutations(w, iot, plain, key), issuerMutations(w, iot), certificateMutations(w, iot), providerMutations(w, iot), homeMutations(w),
 		holderMutations(w, iot), lockMutations(w, iot), auditMutations(w))
 }
 
@@ -83,21 +83,6 @@ func holderMutations(w *world, org auth.OrgID) []mutation {
 			return w.ChangeTeamMembers(ctx, a, org, "crew", []string{person}, nil)
 		}},
 		{"team.delete", permission.MemberWrite, func(ctx context.Context, a Actor) error { return w.DeleteTeam(ctx, a, org, "crew") }},
-		{"service.create", permission.MemberWrite, func(ctx context.Context, a Actor) error {
-			_, err := w.PutService(ctx, a, Service{Org: org, ID: "ci", Role: "auditor"})
-			return err
-		}},
-		{"service.update", permission.MemberWrite, func(ctx context.Context, a Actor) error {
-			_, err := w.PutService(ctx, a, Service{Org: org, ID: "ci", Role: "PD_READER_USER"})
-			return err
-		}},
-		{"service.disable", permission.MemberWrite, func(ctx context.Context, a Actor) error {
-			return w.SetServiceDisabled(ctx, a, org, "ci", true)
-		}},
-		{"service.enable", permission.MemberWrite, func(ctx context.Context, a Actor) error {
-			return w.SetServiceDisabled(ctx, a, org, "ci", false)
-		}},
-		{"service.delete", permission.MemberWrite, func(ctx context.Context, a Actor) error { return w.DeleteService(ctx, a, org, "ci") }},
 		{"person.disable", administrator, func(ctx context.Context, a Actor) error { return w.SetPersonDisabled(ctx, a, person, true) }},
 		{"person.enable", administrator, func(ctx context.Context, a Actor) error { return w.SetPersonDisabled(ctx, a, person, false) }},
 		{"member.remove", permission.MemberWrite, func(ctx context.Context, a Actor) error { return w.RemoveMember(ctx, a, org, person) }},
@@ -215,6 +200,18 @@ func orgMutations(w *world, iot, plain auth.OrgID) []mutation {
 			return err
 		}},
 		{"org.delete", administrator, func(ctx context.Context, a Actor) error { return w.DeleteOrg(ctx, a, "made01") }},
+	}
+}
+
+func providerMutations(w *world, org auth.OrgID) []mutation {
+	p := SignInProvider{Org: org, Name: "corp", Issuer: "https://id.example.com", ClientID: "c", Roles: []GroupRole{{"g", permission.Reader}}}
+	put := func(ctx context.Context, a Actor) error {
+		return second(w.PutSignInProvider(ctx, a, p, secret.New("s")))
+	}
+	return []mutation{
+		{"sign-in-provider.create", permission.IssuerWrite, put},
+		{"sign-in-provider.update", permission.IssuerWrite, put},
+		{"sign-in-provider.delete", permission.IssuerWrite, func(ctx context.Context, a Actor) error { return w.DeleteSignInProvider(ctx, a, org, "corp") }},
 	}
 }
 

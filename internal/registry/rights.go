@@ -121,6 +121,7 @@ func (r *Registry) holder(ctx context.Context, a Actor, org auth.OrgID) (permiss
 		}
 		var m membership
 		m, err = r.membership(ctx, tx, org, a.Principal.ID)
+		m = a.comesFrom(org, m)
 		h.Member, h.Rights = m.holds, rightsIn(m.parts)
 		h.Unverified = m.factor && !a.Verified
 		return err
@@ -135,6 +136,9 @@ type membership struct {
 	until  time.Time        // zero: for good
 	factor bool             // the organisation asks for a second factor
 	makers []auth.Principal // who stands behind an API key
+	// provider is the sign-in provider that it comes from: it holds in sessions that
+	// came from it, and for API keys made in them.
+	provider string
 }
 
 // membership returns what a person holds in org now.
@@ -152,7 +156,7 @@ func (r *Registry) membership(ctx context.Context, tx *store.Tx, org auth.OrgID,
 	if err != nil || p.Disabled {
 		return membership{}, err
 	}
-	held := membership{holds: true, until: m.Expires}
+	held := membership{holds: true, provider: m.provider, until: m.Expires}
 	if held.parts, err = memberParts(ctx, tx, m); err != nil {
 		return membership{}, err
 	}
@@ -203,8 +207,6 @@ func (r *Registry) keyHolds(ctx context.Context, tx *store.Tx, p Application, ma
 		return membership{holds: true, parts: []profile.Part{{Rights: rights}}}, nil
 	case auth.Person:
 		above, err = r.membership(ctx, tx, p.Org, p.Maker.ID)
-	case auth.Service:
-		above, err = serviceHolds(ctx, tx, p.Org, p.Maker.ID)
 	case auth.Application:
 		var maker Application
 		maker, err = readApplication(ctx, tx, p.Org, p.Maker.ID)

@@ -24,13 +24,16 @@ type Session struct {
 	Verified  bool      // with a second factor
 	Used      time.Time // last; within a minute
 	UsedFrom  string    // then
+
+	provider string // the uid of the sign-in provider that it came from
+	within   auth.OrgID
 }
 
-const sessionColumns = `id, person, purpose, created_at, expires_at, address, user_agent, verified, used_at, used_from`
+const sessionColumns = `id, person, purpose, created_at, expires_at, address, user_agent, verified, used_at, used_from, provider, within`
 
 func (s *Session) scan(row scanner) error {
 	var created, expires, used int64
-	err := row.Scan(&s.ID, &s.Person, &s.Purpose, &created, &expires, &s.Address, &s.UserAgent, &s.Verified, &used, &s.UsedFrom)
+	err := row.Scan(&s.ID, &s.Person, &s.Purpose, &created, &expires, &s.Address, &s.UserAgent, &s.Verified, &used, &s.UsedFrom, &s.provider, &s.within)
 	s.Created, s.Expires = fromMicros(created), fromMicros(expires)
 	if s.Used = s.Created; used != 0 {
 		s.Used = fromMicros(used)
@@ -121,7 +124,8 @@ func (r *Registry) Session(ctx context.Context, token secret.String, address str
 		}
 		return Actor{}, err
 	}
-	a := Actor{Principal: auth.Principal{Kind: auth.Person, ID: p.ID}, Admin: p.Admin, Address: address, Session: s.ID, Verified: s.Verified}
+	a := Actor{Principal: auth.Principal{Kind: auth.Person, ID: p.ID}, Admin: p.Admin, Address: address, Session: s.ID, Verified: s.Verified,
+		Provider: s.provider, Within: s.within}
 	if err := r.unlockedActor(ctx, a, ""); err != nil {
 		if errs.CodeOf(err) == errs.Denied {
 			r.NoteRefusal(NotedRefusal{Class: RefusedRule, Who: a.Principal.String(), Address: address})

@@ -296,6 +296,7 @@ func (r *Registry) personGrant(ctx context.Context, ref auth.Ref,
 		if err != nil {
 			return err
 		}
+		held = (Actor{Provider: s.provider, Within: s.within}).comesFrom(org, held)
 		if !held.holds {
 			return errNotMember
 		}

@@ -66,8 +66,14 @@ type Client struct {
 
 // New returns a Client. It trusts the system's authorities if roots is nil.
 func New(g Guard, roots *x509.CertPool) *Client {
+	return &Client{guard: g, http: HTTP(g, roots)}
+}
+
+// HTTP returns a client for addresses that somebody else chose: it connects to
+// nothing that g refuses, follows no redirect, and waits no longer than Timeout.
+func HTTP(g Guard, roots *x509.CertPool) *http.Client {
 	dialer := &net.Dialer{Timeout: Timeout, Control: g.control}
-	return &Client{guard: g, http: &http.Client{
+	return &http.Client{
 		Timeout:       Timeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
@@ -78,7 +84,7 @@ func New(g Guard, roots *x509.CertPool) *Client {
 			DisableKeepAlives:      true, // so that every request has its address checked
 			MaxResponseHeaderBytes: maxHeader,
 		},
-	}}
+	}
 }
 
 // CheckURL is that of the Guard.
