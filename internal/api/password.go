@@ -55,16 +55,23 @@ func (s *server) deleteOtherSessions(ctx context.Context, actor registry.Actor, 
 	return s.registry.EndOtherSessions(ctx, actor)
 }
 
-// Factor is a second factor: an authenticator (TOTP).
+// Factor is a second factor: an authenticator or a passkey.
 type Factor struct {
-	ID        string    `json:"id"`
-	Name      string    `json:"name"`
-	Confirmed bool      `json:"confirmed" doc:"A code of it was seen, and so it counts."`
-	Created   time.Time `json:"created"`
+	ID        string     `json:"id"`
+	Kind      string     `json:"kind" enum:"totp,passkey" doc:"Passkeys are made in the console."`
+	Name      string     `json:"name"`
+	Confirmed bool       `json:"confirmed" doc:"A code of it was seen, and so it counts."`
+	Created   time.Time  `json:"created"`
+	Used      *time.Time `json:"used,omitempty" doc:"Of a passkey: last."`
 }
 
 func factor(f registry.Factor) Factor {
-	return Factor{ID: f.ID, Name: f.Name, Confirmed: f.Confirmed, Created: utc(f.Created)}
+	x := Factor{ID: f.ID, Kind: f.Kind, Name: f.Name, Confirmed: f.Confirmed, Created: utc(f.Created)}
+	if !f.Used.IsZero() {
+		used := utc(f.Used)
+		x.Used = &used
+	}
+	return x
 }
 
 // Factors are the second factors of a person.

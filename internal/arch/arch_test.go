@@ -55,13 +55,14 @@ var allowed = map[string]string{
 	"internal/alert/mail":    "errs secret",
 	"internal/alert":         "alert/mail alert/webhook audit auth errs keyring permission registry secret store",
 	"internal/oidc":          "errs secret",
+	"internal/passkey":       "errs",
 	"internal/oidc/oidctest": "",
 	"internal/servercert":    "audit auth errs secret store",
 	"internal/registry":      "audit auth auth/jwt auth/sasl ca errs keyring password permission profile quota refusal secret servercert store topic",
 	// faces: they never import each other
 	"internal/broker":       "auth door engine errs mqtt poll quota refusal secret topic",
 	"internal/api":          "alert audit auth auth/jwt ca errs permission quota refusal registry secret servercert store",
-	"internal/console":      "audit auth engine errs oidc quota registry secret topic",
+	"internal/console":      "audit auth engine errs oidc passkey quota registry secret topic",
 	"internal/edge":         "std client edge/sources errs mqtt secret",
 	"internal/edge/sources": "",
 	// the whole

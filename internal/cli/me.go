@@ -68,6 +68,7 @@ func mePassword(e *env) *cobra.Command {
 
 type factor struct {
 	ID        string    `json:"id"`
+	Kind      string    `json:"kind"`
 	Name      string    `json:"name"`
 	Confirmed bool      `json:"confirmed"`
 	Created   time.Time `json:"created"`
@@ -90,7 +91,10 @@ func meFactors(e *env) *cobra.Command {
 				rows := [][]string{}
 				for _, f := range l.Items {
 					counts := "not confirmed"
-					if f.Confirmed {
+					switch {
+					case f.Kind == "passkey":
+						counts = f.Kind
+					case f.Confirmed:
 						counts = "authenticator"
 					}
 					rows = append(rows, []string{f.ID, f.Name, counts, day(f.Created)})

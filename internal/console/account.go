@@ -138,7 +138,7 @@ func (p *accountPage) showCodes(codes []secret.String) {
 }
 
 func (s *server) removeFactor(ctx context.Context, r *http.Request, actor registry.Actor, p *accountPage) error {
-	p.Done = "The authenticator is removed"
+	p.Done = "It is removed"
 	return s.registry.DeleteFactor(ctx, actor, r.PostFormValue("id"))
 }
 

@@ -12,6 +12,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -35,7 +36,9 @@ type Config struct {
 	// seals what their browsers keep meanwhile. nil: there is no such sign-in.
 	OIDC *oidc.Client
 	Seal Sealer
-	Stop <-chan struct{} // closed when the server is about to stop; nil: never
+	// Domain is the name that passkeys are for; empty: localhost.
+	Domain string
+	Stop   <-chan struct{} // closed when the server is about to stop; nil: never
 
 	Limits quota.Limits // what holds for everybody; zero: quota.Defaults()
 	// Usage returns how much of its limits an organisation uses now or, unless
@@ -50,6 +53,7 @@ type server struct {
 	engine   engine.Engine
 	record   *audit.Log
 	log      *slog.Logger
+	domain   string
 	oidc     *oidc.Client
 	seal     Sealer
 	finished ended // attempts to sign in
@@ -84,7 +88,7 @@ func newServer(c Config) (*server, error) {
 		return nil, err
 	}
 	return &server{
-		registry: c.Registry, engine: c.Engine, record: c.Audit, oidc: c.OIDC, seal: c.Seal, log: c.Log, stop: c.Stop,
+		registry: c.Registry, engine: c.Engine, record: c.Audit, domain: cmp.Or(c.Domain, "localhost"), oidc: c.OIDC, seal: c.Seal, log: c.Log, stop: c.Stop,
 		pages: pages, assets: assets, streams: streams{person: map[string]int{}}, writeIn: writeIn,
 		base: c.Limits.Over(quota.Defaults()), usage: c.Usage, limitEvents: c.LimitEvents,
 	}, nil

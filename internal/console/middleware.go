@@ -16,7 +16,7 @@ import (
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
 	"form-action 'self'; frame-ancestors 'none'; base-uri 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
-const maxBody = 4 << 10 // bytes; no form of ours has more than a button
+const maxBody = 16 << 10 // bytes; the largest is what a passkey answers
 
 // protect sets the header fields of every answer and refuses requests that
 // another site makes a browser send.

@@ -215,7 +215,7 @@ func (n *Node) openFaces(version string) (err error) {
 	if err != nil {
 		return err
 	}
-	pages, err := console.New(console.Config{OIDC: through, Seal: n.ring, Registry: n.registry, Engine: n.engine, Audit: n.audit, Log: n.log, Stop: n.stopping,
+	pages, err := console.New(console.Config{OIDC: through, Seal: n.ring, Domain: n.config.Domain, Registry: n.registry, Engine: n.engine, Audit: n.audit, Log: n.log, Stop: n.stopping,
 		Limits: n.config.Limits, Usage: n.usage, LimitEvents: n.limitEvents})
 	if err != nil {
 		return err

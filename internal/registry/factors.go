@@ -27,25 +27,31 @@ const (
 	codeLetters = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 )
 
-// A Factor is a second factor: an authenticator (TOTP, RFC 6238).
+// A Factor is a second factor.
 type Factor struct {
 	ID        string
+	Kind      string // FactorTOTP or FactorPasskey
 	Name      string
 	Confirmed bool // a code of it was seen, and so it counts
 	Created   time.Time
+	Used      time.Time // of a passkey: last; zero: never
 }
 
 func (f *Factor) scan(row scanner) error {
-	var created int64
-	err := row.Scan(&f.ID, &f.Name, &f.Confirmed, &created)
+	var created, used int64
+	err := row.Scan(&f.ID, &f.Kind, &f.Name, &f.Confirmed, &created, &used)
 	f.Created = fromMicros(created)
+	if used != 0 {
+		f.Used = fromMicros(used)
+	}
 	return err
 }
 
 // hasFactor reports whether a person has a second factor that counts.
 func hasFactor(ctx context.Context, tx *store.Tx, person string) (bool, error) {
 	var n int
-	err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM person_totp WHERE person = $1 AND confirmed`, person).Scan(&n)
+	const q = `SELECT (SELECT COUNT(*) FROM person_totp WHERE person = $1 AND confirmed) + (SELECT COUNT(*) FROM person_passkey WHERE person = $1)`
+	err := tx.QueryRowContext(ctx, q, person).Scan(&n)
 	return n > 0, wrap("look for second factor", err)
 }
 
@@ -61,7 +67,8 @@ func (r *Registry) Factors(ctx context.Context, a Actor) (all []Factor, left int
 	if err := onlyPerson(a); err != nil {
 		return nil, 0, err
 	}
-	const q = `SELECT id, name, confirmed, created_at FROM person_totp WHERE person = $1 ORDER BY id`
+	const q = `SELECT id, 'totp', name, confirmed, created_at, 0 FROM person_totp WHERE person = $1
+		UNION ALL SELECT id, 'passkey', name, TRUE, created_at, used_at FROM person_passkey WHERE person = $1 ORDER BY 5, 1`
 	if all, err = list[Factor](store.ForAll(ctx), r, q, a.Principal.ID); err != nil {
 		return nil, 0, err
 	}
@@ -293,7 +300,8 @@ func plainCode(code secret.String) string {
 	return strings.ToUpper(strings.NewReplacer(" ", "", "-", "").Replace(strings.TrimSpace(code.Reveal())))
 }
 
-// DeleteFactor deletes an authenticator. With the last go the recovery codes.
+// DeleteFactor deletes an authenticator or a passkey. With the last go the recovery
+// codes.
 func (r *Registry) DeleteFactor(ctx context.Context, a Actor, id string) error {
 	if err := onlyPerson(a); err != nil {
 		return err
@@ -303,8 +311,13 @@ func (r *Registry) DeleteFactor(ctx context.Context, a Actor, id string) error {
 		if err := mayChangeFactors(ctx, tx, a); err != nil {
 			return e, err
 		}
+		none := errs.E(errs.NotFound, "second factor %q not found", clip(id))
 		res, err := tx.ExecContext(ctx, `DELETE FROM person_totp WHERE person = $1 AND id = $2`, a.Principal.ID, id)
-		if err := found(res, err, errs.E(errs.NotFound, "second factor %q not found", clip(id))); err != nil {
+		if err = found(res, err, none); errs.CodeOf(err) == errs.NotFound && err != nil {
+			res, err = tx.ExecContext(ctx, `DELETE FROM person_passkey WHERE person = $1 AND id = $2`, a.Principal.ID, id)
+			err = found(res, err, none)
+		}
+		if err != nil {
 			return e, err
 		}
 		left, err := hasFactor(ctx, tx, a.Principal.ID)

@@ -10,7 +10,9 @@ export const mqtt = require("mqtt");
 export const browser = await chromium.launch({
   executablePath: "/usr/bin/chromium",
   args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--disable-dev-shm-usage"],
+    "--disable-sync", "--disable-dev-shm-usage",
+    // Who is trusted: where a certificate is not, there are no passkeys.
+    ...(params.spki ? [`--ignore-certificate-errors-spki-list=${params.spki}`] : [])],
 });
 
 // context is a browser of its own: nothing is shared with the others.
