@@ -66,18 +66,31 @@ func (s *server) listApps(ctx context.Context, actor registry.Actor, in *struct 
 // NewApp is what an API key is created from.
 type NewApp struct {
 	Name        string   `json:"name,omitempty" maxLength:"200" doc:"What the key is for."`
-	Role        string   `json:"role,omitempty" maxLength:"36" default:"PD_STANDARD_APP" doc:"What it may do at most: a role of the organisation. Nobody gives more rights than they have."`
+	Role        string   `json:"role,omitempty" maxLength:"36" doc:"What it may do at most: a role of the organisation. Absent: that of its service account, or else PD_STANDARD_APP. Nobody gives more rights than they have."`
 	Permissions []string `json:"permissions,omitempty" maxItems:"64" doc:"No more than these of the role; absent: all of it."`
 	Limited     bool     `json:"limited,omitempty" doc:"With the devices of groups only."`
 	Groups      []string `json:"groups,omitempty" maxItems:"10" doc:"Resource groups."`
+
+	Service string     `json:"service,omitempty" maxLength:"36" doc:"The service account that stands behind it, instead of the caller."`
+	Expires *time.Time `json:"expires,omitempty" doc:"When its token ends; absent: never."`
+}
+
+func (x NewApp) of(org auth.OrgID) registry.Application {
+	a := registry.Application{Org: org, Name: x.Name, Role: x.Role, Permissions: x.Permissions, Limited: x.Limited, Groups: x.Groups}
+	if x.Service != "" {
+		a.Maker = auth.Principal{Org: org, Kind: auth.Service, ID: x.Service}
+	}
+	if x.Expires != nil {
+		a.Expires = *x.Expires
+	}
+	return a
 }
 
 func (s *server) createApp(ctx context.Context, actor registry.Actor, in *struct {
 	InOrg
 	Body NewApp
 }) (*created[AppWithToken], error) {
-	a, token, err := s.registry.CreateApplication(ctx, actor, registry.Application{Org: in.org(), Name: in.Body.Name,
-		Role: in.Body.Role, Permissions: in.Body.Permissions, Limited: in.Body.Limited, Groups: in.Body.Groups})
+	a, token, err := s.registry.CreateApplication(ctx, actor, in.Body.of(in.org()))
 	if err != nil {
 		return nil, err
 	}

@@ -85,7 +85,7 @@ func register[I, O any](s *server, a huma.API, method, path, id, summary string,
 func tag(path string) string {
 	for _, p := range []struct{ prefix, tag string }{
 		{"/orgs/{org}/types", "device types"}, {"/orgs/{org}/devices", "devices"}, {"/orgs/{org}/apps", "API keys"},
-		{"/orgs/{org}/users", "MQTT users"}, {"/orgs/{org}/credentials", "credentials"}, {"/orgs/{org}/teams", "teams"}, {"/orgs/{org}/limit", "limits"},
+		{"/orgs/{org}/users", "MQTT users"}, {"/orgs/{org}/credentials", "credentials"}, {"/orgs/{org}/teams", "teams"}, {"/orgs/{org}/services", "service accounts"}, {"/orgs/{org}/limit", "limits"},
 		{"/orgs/{org}/network", "networks and policies"}, {"/orgs/{org}/policies", "networks and policies"},
 		{"/orgs/{org}/compliance", "networks and policies"}, {"/orgs/{org}/support", "support access"}, {"/orgs/{org}/locks", "locks"}, {"/locks", "locks"}, {"/orgs/{org}/explain", "explanations"}, {"/orgs/{org}/readers", "explanations"}, {"/orgs/{org}/refusals", "explanations"},
 		{"/orgs/{org}/issuers", "identity providers"}, {"/orgs/{org}/alert", "alerts"}, {"/orgs/{org}/webhooks", "alerts"}, {"/orgs/{org}/roles", "roles"}, {"/orgs/{org}/groups", "resource groups"},

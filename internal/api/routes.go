@@ -64,6 +64,7 @@ func (s *server) routes(mux *http.ServeMux, a huma.API) {
 	s.accessRoutes(a)
 	s.credentialRoutes(a)
 	s.teamRoutes(a)
+	s.serviceRoutes(a)
 	s.alertRoutes(a)
 
 	open(s, a, "/enrol", "enrol", "Exchange an enrolment token and a certificate request for a certificate", s.enrol)

@@ -29,7 +29,7 @@ var allowed = map[string]string{
 	"internal/refusal":       "std",
 	"internal/auth":          "std errs quota secret topic",
 	"internal/auth/authtest": "std auth errs quota secret",
-	"internal/auth/sasl":     "std",
+	"internal/auth/sasl":     "",
 	"internal/auth/jwt":      "errs",
 	"internal/permission":    "std errs",
 	"internal/client":        "std errs mqtt secret",

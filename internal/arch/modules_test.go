@@ -18,7 +18,7 @@ var direct = strings.Fields(`
 	github.com/cockroachdb/pebble/v2 github.com/coder/websocket github.com/danielgtaylor/huma/v2
 	github.com/eclipse/paho.golang github.com/eclipse/paho.mqtt.golang github.com/coreos/go-oidc/v3 github.com/go-jose/go-jose/v4 github.com/go-webauthn/webauthn golang.org/x/oauth2 github.com/google/uuid github.com/jackc/pgx/v5
 	github.com/oschwald/maxminddb-golang/v2 github.com/pquerna/otp github.com/pressly/goose/v3 github.com/rogpeppe/go-internal github.com/shirou/gopsutil/v4 github.com/spf13/cobra
-	github.com/tink-crypto/tink-go/v2 github.com/wneessen/go-mail go.uber.org/goleak go.yaml.in/yaml/v3
+	github.com/tink-crypto/tink-go/v2 github.com/wneessen/go-mail github.com/xdg-go/stringprep go.uber.org/goleak go.yaml.in/yaml/v3
 	golang.org/x/crypto golang.org/x/mod golang.org/x/sys golang.org/x/term modernc.org/sqlite pgregory.net/rapid`)
 
 type module struct {

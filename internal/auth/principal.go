@@ -41,9 +41,10 @@ const (
 	Person                  // a person; its ID is the person's id
 	System                  // a part of KeepMQ itself; its ID says which
 	Anonymous               // a client without a name, where an organisation lets it in; it has no ID
+	Service                 // a service account, behind API keys; its ID is its name
 )
 
-var kindNames = [...]string{"any", "device", "gateway", "application", "user", "person", "system", "anonymous"}
+var kindNames = [...]string{"any", "device", "gateway", "application", "user", "person", "system", "anonymous", "service"}
 
 func (k Kind) String() string {
 	if int(k) < len(kindNames) {

@@ -2,12 +2,15 @@ package cli
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/spf13/cobra"
 )
 
 func appCreate(e *env) *cobra.Command {
 	var x rights
+	var service string
+	var life time.Duration
 	c := &cobra.Command{
 		Use: "create [NAME]", Short: "Create an API key and print its token, this once", Args: args(0, 1),
 		RunE: func(c *cobra.Command, a []string) error {
@@ -16,6 +19,15 @@ func appCreate(e *env) *cobra.Command {
 				return err
 			}
 			in := x.in()
+			if service != "" {
+				if in["service"] = service; !c.Flags().Changed("role") && !x.limited && len(x.groups) == 0 {
+					delete(in, "role")
+					delete(in, "limited")
+				}
+			}
+			if c.Flags().Changed("for") {
+				in["expires"] = time.Now().Add(life).UTC()
+			}
 			if len(a) > 0 {
 				in["name"] = a[0]
 			}
@@ -27,6 +39,8 @@ func appCreate(e *env) *cobra.Command {
 		},
 	}
 	x.flags(c, "PD_STANDARD_APP")
+	c.Flags().StringVar(&service, "service", "", "the service account that stands behind it, whose rights it has unless told otherwise")
+	c.Flags().DurationVar(&life, "for", 0, "how long its token is good, for example 2160h (else for good)")
 	c.Flags().StringSliceVar(&x.only, "only", nil, "a permission it has no more than, for example device:read; may be given several times")
 	return c
 }

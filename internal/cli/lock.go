@@ -47,7 +47,7 @@ func lockCreate(e *env, all *bool) *cobra.Command {
 	var life time.Duration
 	c := &cobra.Command{
 		Use: "create principal|type|address|authority|client TARGET --reason TEXT", Short: "Lock out, and end what is open", Args: args(2, 2),
-		Long: "TARGET is of a principal: device:TYPE:ID, gateway:TYPE:ID, application:KEY, user:NAME or person:ID;\n" +
+		Long: "TARGET is of a principal: device:TYPE:ID, gateway:TYPE:ID, application:KEY, user:NAME, person:ID or service:NAME;\n" +
 			"of an address: one, or a range as 192.0.2.0/24; of an authority: its key identifier, as its\n" +
 			"certificates have it (openssl x509 -ext authorityKeyIdentifier). What is locked out keeps its\n" +
 			"credentials and its queued messages.",

@@ -11,7 +11,7 @@ func root(e *env) *cobra.Command {
 	cmd := group("keepmq", "A TLS-only MQTT broker and device registry.",
 		loginCommand(e), logoutCommand(e), whoamiCommand(e),
 		orgCommand(e), typeCommand(e), deviceCommand(e), appCommand(e), memberCommand(e), roleCommand(e), groupCommand(e), userCommand(e), issuerCommand(e), sessionCommand(e), meCommand(e), limitCommand(e), lockCommand(e), serverCommand(e), serverCertificateCommand(e), providerCommand(e), supportCommand(e), networkCommand(e), policyCommand(e), explainCommand(e), alertCommand(e), webhookCommand(e),
-		credentialCommand(e), teamCommand(e),
+		credentialCommand(e), teamCommand(e), serviceCommand(e),
 		serveCommand(e), edgeCommand(e), pubCommand(e), subCommand(e),
 		consoleCommand(e), auditCommand(e), versionCommand(e),
 	)

@@ -24,10 +24,11 @@ type Application struct {
 	Disabled bool
 	Created  time.Time
 
-	Role        string   // what it may do at most; permission.Application when empty
-	Permissions []string // no more than these of it; none: all that the role allows
-	Limited     bool     // with the devices in Groups only
-	Groups      []string // resource groups
+	Role        string    // what it may do at most; permission.Application when empty
+	Permissions []string  // no more than these of it; none: all that the role allows
+	Limited     bool      // with the devices in Groups only
+	Groups      []string  // resource groups
+	Expires     time.Time // of a new one: when its token ends; zero: never
 	// Maker is who stands behind it: it never may do more than that person or API
 	// key. A part of KeepMQ itself stands behind the first ones.
 	Maker auth.Principal
@@ -79,13 +80,22 @@ func noApplication(key string) error {
 }
 
 // CreateApplication creates an API key and returns its token, which is never
-// shown again. It cannot have more rights than a has, nor ever will.
+// shown again. It cannot have more rights than a has, nor ever will. If p.Maker is a
+// service account, that stands behind it, and else a.
 func (r *Registry) CreateApplication(ctx context.Context, a Actor, p Application) (Application, secret.String, error) {
 	ctx, h, err := r.mayAs(ctx, a, p.Org, permission.ApplicationWrite)
 	if err != nil {
 		return Application{}, secret.String{}, err
 	}
+	if p.Maker.Kind == auth.Service {
+		if err := lasting(a); err != nil {
+			return Application{}, secret.String{}, err
+		}
+	}
 	if err := p.complete(a); err != nil {
+		return Application{}, secret.String{}, err
+	}
+	if err := checkEnd(p.Expires, r.now()); err != nil {
 		return Application{}, secret.String{}, err
 	}
 	p.Key = newKey(p.Org)
@@ -95,7 +105,16 @@ func (r *Registry) CreateApplication(ctx context.Context, a Actor, p Application
 		return Application{}, secret.String{}, err
 	}
 	err = r.change(ctx, a, func(tx *store.Tx) (effect, error) {
-		e := effect{org: p.Org, action: "application.create", target: p.Key, detail: p.detail()}
+		e := effect{org: p.Org, action: "application.create", target: p.Key}
+		if p.Maker.Kind == auth.Service {
+			if err := p.ofService(ctx, tx); err != nil {
+				return e, err
+			}
+		}
+		e.detail = p.detail()
+		if !p.Expires.IsZero() {
+			e.detail["expires"] = ending(p.Expires)
+		}
 		if err := r.mayMake(ctx, tx, h, p); err != nil {
 			return e, err
 		}
@@ -109,11 +128,15 @@ func (r *Registry) CreateApplication(ctx context.Context, a Actor, p Application
 
 // complete checks a new API key of a, and fills in what the caller left out.
 func (p *Application) complete(a Actor) error {
-	if p.Role == "" {
-		p.Role = permission.Application
-	}
 	p.Groups = tidy(p.Groups)
-	p.Maker = auth.Principal{Org: a.Principal.Org, Kind: a.Principal.Kind, ID: a.Principal.ID}
+	if p.Maker.Kind == auth.Service {
+		p.Maker.Org = p.Org
+	} else {
+		p.Maker = auth.Principal{Org: a.Principal.Org, Kind: a.Principal.Kind, ID: a.Principal.ID}
+		if p.Role == "" {
+			p.Role = permission.Application
+		}
+	}
 	var bad mistakes
 	bad.add(checkText("name", p.Name, 100))
 	scope, err := permission.Parse(p.Permissions)
@@ -125,7 +148,7 @@ func (p *Application) complete(a Actor) error {
 // detail describes what an API key may do for the audit record.
 func (p Application) detail() map[string]any {
 	return map[string]any{"name": p.Name, "role": p.Role, "permissions": strings.Join(p.Permissions, " "),
-		"limited": p.Limited, "groups": strings.Join(p.Groups, " ")}
+		"limited": p.Limited, "groups": strings.Join(p.Groups, " "), "maker": p.Maker.String()}
 }
 
 // mayMake checks that whoever has h may stand behind p as it is now.
@@ -172,10 +195,10 @@ func (r *Registry) insertApplication(ctx context.Context, tx *store.Tx, p Applic
 	if err != nil {
 		return err
 	}
-	const q = `INSERT INTO application (org, key, uid, name, token_hash, token_version, created_at, token_at, scram, role, permissions, limited, maker_kind, maker)
-		VALUES ($1, $2, $3, $4, $5, 1, $6, $6, $7, $8, $9, $10, $11, $12)`
+	const q = `INSERT INTO application (org, key, uid, name, token_hash, token_version, created_at, token_at, scram, role, permissions, limited, maker_kind, maker, token_until)
+		VALUES ($1, $2, $3, $4, $5, 1, $6, $6, $7, $8, $9, $10, $11, $12, $13)`
 	_, err = tx.ExecContext(ctx, q, p.Org, p.Key, uid, p.Name, hashToken(r.ring, p.Principal(), f.token), micros(p.Created), f.scram,
-		p.Role, strings.Join(p.Permissions, " "), p.Limited, int64(p.Maker.Kind), p.Maker.ID)
+		p.Role, strings.Join(p.Permissions, " "), p.Limited, int64(p.Maker.Kind), p.Maker.ID, expiry(p.Expires))
 	if err != nil {
 		return fmt.Errorf("insert application: %w", err)
 	}
@@ -264,7 +287,8 @@ func (r *Registry) changeApplication(ctx context.Context, a Actor, org auth.OrgI
 }
 
 // SetApplicationRights gives an API key what to says: role, permissions, and
-// resource groups. Its connections go on with these, and a stands behind it now.
+// resource groups. Its connections go on with these, and a stands behind it now,
+// unless it is one of a service account.
 func (r *Registry) SetApplicationRights(ctx context.Context, a Actor, to Application) error {
 	if err := to.complete(a); err != nil {
 		return err
@@ -272,6 +296,9 @@ func (r *Registry) SetApplicationRights(ctx context.Context, a Actor, to Applica
 	return r.changeApplication(ctx, a, to.Org, to.Key, "application.rights", false,
 		func(tx *store.Tx, p Application, h permission.Holder, e *effect) error {
 			to.Name = p.Name
+			if p.Maker.Kind == auth.Service {
+				to.Maker = p.Maker
+			}
 			e.detail = to.detail()
 			e.detail["before"] = p.detail()
 			if err := r.mayMake(ctx, tx, h, to); err != nil {

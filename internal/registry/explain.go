@@ -321,10 +321,10 @@ func (r *Registry) RefusedLately(ctx context.Context, a Actor, org auth.OrgID) (
 // ParseWho reads a principal as "kind:id", as in "device:type:id" or "user:ann".
 func ParseWho(s string) (auth.Principal, error) {
 	kind, id, ok := strings.Cut(s, ":")
-	for _, k := range []auth.Kind{auth.Device, auth.Gateway, auth.Application, auth.User, auth.Person} {
+	for _, k := range []auth.Kind{auth.Device, auth.Gateway, auth.Application, auth.User, auth.Person, auth.Service} {
 		if ok && k.String() == kind && id != "" {
 			return auth.Principal{Kind: k, ID: id}, nil
 		}
 	}
-	return auth.Principal{}, errs.E(errs.Invalid, `who must be "device:TYPE:ID", "gateway:TYPE:ID", "application:KEY", "user:NAME" or "person:ID"`)
+	return auth.Principal{}, errs.E(errs.Invalid, `who must be "device:TYPE:ID", "gateway:TYPE:ID", "application:KEY", "user:NAME", "person:ID" or "service:NAME"`)
 }

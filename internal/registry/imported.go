@@ -62,12 +62,12 @@ func (r *Registry) takeImported(ctx context.Context, cl claim) error {
 	if err != nil || !good || owner != p {
 		return err
 	}
+	var keys []byte // none: SCRAM cannot express such a password
 	k, err := sasl.NewKeys(cl.token.Reveal(), r.saltOf(p))
-	if err != nil {
-		return err
+	if err == nil {
+		keys, err = r.sealKeys(p, k)
 	}
-	keys, err := r.sealKeys(p, k)
-	if err != nil {
+	if err != nil && !errors.Is(err, sasl.ErrPrepare) {
 		return err
 	}
 	return r.replaceImported(ctx, cl, keys)
@@ -81,7 +81,7 @@ func (r *Registry) replaceImported(ctx context.Context, cl claim, keys []byte) e
 	err := r.change(forOrg(ctx, cl.principal.Org), a, func(tx *store.Tx) (effect, error) {
 		const q = `UPDATE mqtt_user SET token_hash = $3, scram = $4, imported = NULL
 			WHERE org = $1 AND name = $2 AND imported IS NOT NULL AND NOT disabled`
-		res, err := tx.ExecContext(ctx, q, p.Org, p.ID, hashToken(r.ring, p, cl.token), keys)
+		res, err := tx.ExecContext(ctx, q, p.Org, p.ID, hashToken(r.ring, p, cl.token), orNull(keys))
 		return effect{org: p.Org, action: "user.upgrade", target: p.ID, affected: []auth.Principal{p}}, found(res, err, errGone)
 	})
 	if errors.Is(err, errGone) {

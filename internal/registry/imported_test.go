@@ -212,3 +212,25 @@ func TestImportedAtOnce(t *testing.T) {
 		t.Errorf("%d upgrades", n)
 	}
 }
+
+// A password that can be written in several ways is one for SCRAM (SASLprep), and
+// one that SCRAM cannot express goes on to work without it.
+func TestImportedPasswordIsPrepared(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	org := w.newOrg(t, ProfilePlain)
+	for name, tc := range map[string]struct {
+		password, prepared string
+		scram              bool
+	}{"roman": {"Ⅸ\u00adlives", "IXlives", true}, "bell": {"a\u0007b", "ab", false}} {
+		hash, err := bcrypt.GenerateFromPassword([]byte(tc.password), bcrypt.MinCost)
+		check(t, err)
+		check(t, second(w.ImportUser(ctx, w.admin, User{Org: org, Name: name}, secret.New(string(hash)))))
+		for range 2 {
+			check(t, second(w.Verify(ctx, userLogin(org, name, "c", secret.New(tc.password)))))
+		}
+		if err := w.scram(t, scramLogin(org, name), string(org)+"/"+name, tc.prepared); (err == nil) != tc.scram {
+			t.Errorf("%s: SCRAM: %v", name, err)
+		}
+	}
+}

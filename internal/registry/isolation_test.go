@@ -25,6 +25,8 @@ type twin struct {
 	devices map[string]secret.String // "type:id" → its present token
 	before  map[string]secret.String // … the one before, while that is good
 	teams   map[string]bool
+	runners map[string]secret.String // service account → the token of its API key
+	keys    map[string]Application
 	blocked map[string]bool
 	queue   int64 // the limit client.queue of the type; 0: none is set
 }
@@ -41,7 +43,7 @@ func TestOrganisationsNeverMeet(t *testing.T) {
 		for range rapid.IntRange(1, 12).Draw(rt, "steps") {
 			i := rapid.IntRange(0, 1).Draw(rt, "who")
 			id := rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "id")
-			what := rapid.SampledFrom([]string{"create", "create", "delete", "rotate", "overlap", "overlap", "retire", "team", "team", "disband", "disable", "enable", "limit", "limit"}).Draw(rt, "what")
+			what := rapid.SampledFrom([]string{"create", "create", "delete", "rotate", "overlap", "overlap", "retire", "team", "team", "disband", "service", "service", "shut", "disable", "enable", "limit", "limit"}).Draw(rt, "what")
 			if err := twins[i].do(ctx, w, what, id); err != nil {
 				rt.Fatalf("%s %s: %v", what, id, err)
 			}
@@ -65,7 +67,7 @@ func newTwin(t *testing.T, w *world) *twin {
 	org := w.newOrg(t, ProfileIoT2)
 	w.newType(t, org, "t", ClassDevice)
 	p, _ := w.newApplication(t, org)
-	return &twin{org: org, actor: Actor{Principal: p.Principal()}, devices: map[string]secret.String{}, before: map[string]secret.String{}, teams: map[string]bool{}, blocked: map[string]bool{}}
+	return &twin{org: org, actor: Actor{Principal: p.Principal()}, devices: map[string]secret.String{}, before: map[string]secret.String{}, teams: map[string]bool{}, runners: map[string]secret.String{}, keys: map[string]Application{}, blocked: map[string]bool{}}
 }
 
 // do makes a change with the organisation's own API key, and checks that it
@@ -78,6 +80,8 @@ func (t *twin) do(ctx context.Context, w *world, what, id string) error {
 	switch what {
 	case "team", "disband":
 		return t.doTeam(ctx, w, what, id)
+	case "service", "shut":
+		return t.doService(ctx, w, what, id)
 	case "overlap":
 		token, err = w.RotateToken(ctx, t.actor, who, Rotation{Overlap: time.Hour})
 		if _, two := t.before[id]; two {
@@ -139,6 +143,33 @@ func (t *twin) doTeam(ctx context.Context, w *world, what, id string) error {
 	return err
 }
 
+// doService makes a service account with an API key, or disables it. Only a person
+// does; KeepMQ stands for one.
+func (t *twin) doService(ctx context.Context, w *world, what, id string) error {
+	_, there := t.keys[id]
+	if what == "shut" {
+		err := w.SetServiceDisabled(ctx, t.actor, t.org, id, true)
+		if !there {
+			return want(err, errs.NotFound)
+		}
+		delete(t.runners, id)
+		return err
+	}
+	if there {
+		delete(t.runners, id)
+		return w.SetServiceDisabled(ctx, t.actor, t.org, id, true)
+	}
+	if _, err := w.PutService(ctx, t.actor, Service{Org: t.org, ID: id, Role: "member"}); errs.CodeOf(err) != errs.Denied {
+		return fmt.Errorf("an API key makes a service account: %v", err)
+	}
+	if _, err := w.PutService(ctx, w.system(), Service{Org: t.org, ID: id, Role: "member"}); err != nil {
+		return err
+	}
+	p, token, err := w.CreateApplication(ctx, w.system(), Application{Org: t.org, Maker: auth.Principal{Kind: auth.Service, ID: id}})
+	t.keys[id], t.runners[id] = p, token
+	return err
+}
+
 func want(err error, code errs.Code) error {
 	if err == nil || errs.CodeOf(err) != code {
 		return fmt.Errorf("got %v, want code %d", err, code)
@@ -187,6 +218,16 @@ func (t *twin) sameTokens(ctx context.Context, w *world, other *twin) error {
 		}
 		if _, err := w.Verify(ctx, deviceLogin(other.org, "t:"+id, token)); err == nil {
 			return fmt.Errorf("the token before of %s is good in another organisation", id)
+		}
+	}
+	for id, p := range t.keys {
+		token, open := t.runners[id]
+		_, err := w.ApplicationActor(ctx, p.Key, token, "")
+		if (err == nil) != open {
+			return fmt.Errorf("the API key of service account %s, which is open %v: %v", id, open, err)
+		}
+		if _, err := w.DeviceType(ctx, Actor{Principal: p.Principal()}, other.org, "t"); errs.CodeOf(err) != errs.NotFound {
+			return fmt.Errorf("%s sees another organisation: %v", p.Key, err)
 		}
 	}
 	teams, err := w.Teams(ctx, t.actor, t.org)
@@ -238,6 +279,9 @@ func trespass(ctx context.Context, rt *rapid.T, w *world, a Actor, org auth.OrgI
 		"report":   func() error { _, _, err := w.Credentials(ctx, a, org, CredentialFilter{}, Page{}); return err },
 		"team":     func() error { _, err := w.Team(ctx, a, org, "a"); return err },
 		"teams":    func() error { _, err := w.Teams(ctx, a, org); return err },
+		"services": func() error { _, err := w.Services(ctx, a, org); return err },
+		"service":  func() error { _, err := w.Service(ctx, a, org, "a"); return err },
+		"shut":     func() error { return w.SetServiceDisabled(ctx, a, org, "a", true) },
 		"put team": func() error { _, err := w.PutTeam(ctx, a, Team{Org: org, ID: "a", Role: "member"}); return err },
 		"disband":  func() error { return w.DeleteTeam(ctx, a, org, "a") },
 		"delete":   func() error { return w.DeleteDevice(ctx, a, org, "t", "a") },

@@ -219,6 +219,11 @@ func mayLetIn(ctx context.Context, tx *store.Tx, h permission.Holder, l Lock) er
 			}
 			return within(h, rights)
 		}
+	case auth.Service:
+		var s Service
+		if s, err = readService(ctx, tx, l.Org, p.ID); err == nil {
+			return mayService(ctx, tx, h, s)
+		}
 	default:
 		return nil
 	}
@@ -239,7 +244,7 @@ func (l Lock) affected(ctx context.Context, tx *store.Tx) ([]auth.Principal, err
 	p.Org = l.Org
 	all := []auth.Principal{p}
 	switch p.Kind {
-	case auth.Person, auth.Application:
+	case auth.Person, auth.Application, auth.Service:
 		return all, keysOf(ctx, tx, p, maxMakers, &all)
 	case auth.Device:
 		typ, id := p.TypeAndID()

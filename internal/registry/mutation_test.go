@@ -83,6 +83,21 @@ func holderMutations(w *world, org auth.OrgID) []mutation {
 			return w.ChangeTeamMembers(ctx, a, org, "crew", []string{person}, nil)
 		}},
 		{"team.delete", permission.MemberWrite, func(ctx context.Context, a Actor) error { return w.DeleteTeam(ctx, a, org, "crew") }},
+		{"service.create", permission.MemberWrite, func(ctx context.Context, a Actor) error {
+			_, err := w.PutService(ctx, a, Service{Org: org, ID: "ci", Role: "auditor"})
+			return err
+		}},
+		{"service.update", permission.MemberWrite, func(ctx context.Context, a Actor) error {
+			_, err := w.PutService(ctx, a, Service{Org: org, ID: "ci", Role: "PD_READER_USER"})
+			return err
+		}},
+		{"service.disable", permission.MemberWrite, func(ctx context.Context, a Actor) error {
+			return w.SetServiceDisabled(ctx, a, org, "ci", true)
+		}},
+		{"service.enable", permission.MemberWrite, func(ctx context.Context, a Actor) error {
+			return w.SetServiceDisabled(ctx, a, org, "ci", false)
+		}},
+		{"service.delete", permission.MemberWrite, func(ctx context.Context, a Actor) error { return w.DeleteService(ctx, a, org, "ci") }},
 		{"person.disable", administrator, func(ctx context.Context, a Actor) error { return w.SetPersonDisabled(ctx, a, person, true) }},
 		{"person.enable", administrator, func(ctx context.Context, a Actor) error { return w.SetPersonDisabled(ctx, a, person, false) }},
 		{"member.remove", permission.MemberWrite, func(ctx context.Context, a Actor) error { return w.RemoveMember(ctx, a, org, person) }},

@@ -207,6 +207,8 @@ func (r *Registry) keyHolds(ctx context.Context, tx *store.Tx, p Application, ma
 		return membership{holds: true, parts: []profile.Part{{Rights: rights}}}, nil
 	case auth.Person:
 		above, err = r.membership(ctx, tx, p.Org, p.Maker.ID)
+	case auth.Service:
+		above, err = serviceHolds(ctx, tx, p.Org, p.Maker.ID)
 	case auth.Application:
 		var maker Application
 		maker, err = readApplication(ctx, tx, p.Org, p.Maker.ID)

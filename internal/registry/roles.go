@@ -151,6 +151,7 @@ func (r *Registry) DeleteRole(ctx context.Context, a Actor, org auth.OrgID, name
 		e := effect{org: org, action: "role.delete", target: name}
 		const users = `SELECT COUNT(*) FROM (SELECT role FROM member WHERE org = $1 AND role = $2
 			UNION ALL SELECT role FROM application WHERE org = $1 AND role = $2
+			UNION ALL SELECT role FROM service_account WHERE org = $1 AND role = $2
 			UNION ALL SELECT role FROM team WHERE org = $1 AND role = $2
 			UNION ALL SELECT role FROM invitation WHERE org = $1 AND role = $2) AS users`
 		var n int
@@ -158,7 +159,7 @@ func (r *Registry) DeleteRole(ctx context.Context, a Actor, org auth.OrgID, name
 			return e, fmt.Errorf("count who has a role: %w", err)
 		}
 		if n > 0 {
-			return e, errs.E(errs.Conflict, "role %q is that of %d members, teams, API keys or invitations; give them another first", clip(name), n)
+			return e, errs.E(errs.Conflict, "role %q is that of %d members, teams, service accounts, API keys or invitations; give them another first", clip(name), n)
 		}
 		res, err := tx.ExecContext(ctx, `DELETE FROM role WHERE org = $1 AND name = $2`, org, name)
 		return e, found(res, err, noRole(name))

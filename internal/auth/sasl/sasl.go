@@ -11,6 +11,8 @@ import (
 	"errors"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/xdg-go/stringprep"
 )
 
 // MaxMessage bounds one message of a client. A signed token of an identity
@@ -51,8 +53,7 @@ func header(msg string) (authzid, gs2, rest string, err error) {
 }
 
 // decodeName decodes a name, in which =2C stands for a comma and =3D for an
-// equals sign. Names are compared byte for byte: ours are ASCII, which SASLprep
-// leaves as it is.
+// equals sign, and prepares it with SASLprep (RFC 5802, 5.1).
 func decodeName(s string) (string, error) {
 	if s == "" || !utf8.ValidString(s) || strings.ContainsAny(s, "\x00,") {
 		return "", errName
@@ -62,7 +63,11 @@ func decodeName(s string) (string, error) {
 		plain, rest, found := strings.Cut(s, "=")
 		b.WriteString(plain)
 		if !found {
-			return b.String(), nil
+			name, err := Prepare(b.String())
+			if err != nil || name == "" {
+				return "", errName
+			}
+			return name, nil
 		}
 		switch {
 		case strings.HasPrefix(rest, "2C"):
@@ -74,4 +79,17 @@ func decodeName(s string) (string, error) {
 		}
 		s = rest[2:]
 	}
+}
+
+// ErrPrepare says that a text contains what SASLprep prohibits.
+var ErrPrepare = errors.New("the text contains what SASLprep (RFC 4013) prohibits")
+
+// Prepare prepares a name or a password with SASLprep (RFC 4013), so that all ways
+// to write the same text are the same.
+func Prepare(s string) (string, error) {
+	prepared, err := stringprep.SASLprep.Prepare(s)
+	if err != nil || !utf8.ValidString(s) {
+		return "", ErrPrepare
+	}
+	return prepared, nil
 }

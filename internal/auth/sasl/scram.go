@@ -117,8 +117,13 @@ func (s *Scram) Final(msg []byte) (Proof, error) {
 // server, and with a recorded exchange the client: they are a secret.
 type Keys struct{ Stored, Server [sha256.Size]byte }
 
-// NewKeys returns the keys of a password. It takes a millisecond or more.
+// NewKeys returns the keys of a password, prepared with SASLprep (RFC 5802, 2.2):
+// ErrPrepare if it cannot be. It takes a millisecond or more.
 func NewKeys(password string, salt []byte) (Keys, error) {
+	password, err := Prepare(password)
+	if err != nil {
+		return Keys{}, err
+	}
 	salted, err := pbkdf2.Key(sha256.New, password, salt, Iterations, sha256.Size)
 	if err != nil {
 		return Keys{}, fmt.Errorf("derive keys: %w", err)

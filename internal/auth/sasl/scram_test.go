@@ -2,6 +2,7 @@ package sasl
 
 import (
 	"encoding/base64"
+	"errors"
 	"strings"
 	"testing"
 )
@@ -165,4 +166,35 @@ func FuzzScram(f *testing.F) {
 			t.Fatal("a proof without a password")
 		}
 	})
+}
+
+// The examples of RFC 4013, 3, and what they mean for passwords and names.
+func TestSASLprep(t *testing.T) {
+	for in, want := range map[string]string{"I\u00adX": "IX", "user": "user", "USER": "USER", "\u00aa": "a", "\u2168": "IX"} {
+		if got, err := Prepare(in); err != nil || got != want {
+			t.Errorf("%q is prepared as %q, %v", in, got, err)
+		}
+		a, err := NewKeys(in, []byte("salt"))
+		b, err2 := NewKeys(want, []byte("salt"))
+		if err != nil || err2 != nil || a != b {
+			t.Errorf("the keys of %q and %q differ: %v %v", in, want, err, err2)
+		}
+	}
+	for _, in := range []string{"\u0007", "\u0627\u0031", "\xff"} {
+		if got, err := Prepare(in); !errors.Is(err, ErrPrepare) {
+			t.Errorf("%q is prepared as %q, %v", in, got, err)
+		}
+		if _, err := NewKeys(in, []byte("salt")); !errors.Is(err, ErrPrepare) {
+			t.Errorf("%q has keys: %v", in, err)
+		}
+		if s, err := ParseScram([]byte("n,,n=" + in + ",r=nonce")); err == nil {
+			t.Errorf("%q is the name %q", in, s.Username)
+		}
+	}
+	if s, err := ParseScram([]byte("n,,n=I\u00adX,r=nonce")); err != nil || s.Username != "IX" {
+		t.Errorf("%v", err)
+	}
+	if _, err := ParseScram([]byte("n,,n=\u00ad,r=nonce")); err == nil {
+		t.Error("a name of nothing is one")
+	}
 }
