@@ -22,7 +22,7 @@ func group(g registry.Group) Group {
 
 type InGroup struct {
 	InOrg
-	Group string `path:"group" minLength:"1" maxLength:"64" doc:"The resource group's id."`
+	Group string `path:"group" minLength:"1" maxLength:"100" doc:"The resource group's id."`
 }
 
 func (s *server) listGroups(ctx context.Context, actor registry.Actor, in *struct {

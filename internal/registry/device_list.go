@@ -79,8 +79,15 @@ func (f DeviceFilter) query(org auth.OrgID, typ, id string, limit int) (string, 
 		for i, g := range f.groups {
 			places[i] = q.arg(g)
 		}
-		q.where = append(q.where, `EXISTS (SELECT 1 FROM resource_group_device g WHERE g.org = device.org
-			AND g.type = device.type AND g.device = device.id AND g.group_id IN (`+strings.Join(places, ", ")+`))`)
+		reached := `EXISTS (SELECT 1 FROM resource_group_device g WHERE g.org = device.org
+			AND g.type = device.type AND g.device = device.id AND g.group_id IN (` + strings.Join(places, ", ") + `))`
+		for _, g := range f.groups {
+			if t, i, ok := gatewayOf(org, g); ok {
+				t, i := q.arg(t), q.arg(i)
+				reached += fmt.Sprintf(` OR type || '' = %s AND id || '' = %s OR gateway_type || '' = %s AND gateway_id || '' = %s`, t, i, t, i)
+			}
+		}
+		q.where = append(q.where, "("+reached+")")
 	}
 	where := strings.Join(q.where, " AND ")
 	return `SELECT ` + deviceColumns + ` FROM device WHERE ` + where + ` ORDER BY ` + order + ` LIMIT ` + q.arg(limit), q.args

@@ -111,8 +111,12 @@ func (r *Registry) CreateDevice(ctx context.Context, a Actor, d Device) (Device,
 	err = r.change(ctx, a, func(tx *store.Tx) (effect, error) {
 		var err error
 		d, err = r.insertDevice(ctx, tx, d, f)
-		return effect{org: d.Org, action: "device.create", target: d.Type + ":" + d.ID,
-			detail: map[string]any{"class": d.Class, "gateway": d.Gateway, "registers": d.Registers}, affected: d.affected()}, err
+		e := effect{org: d.Org, action: "device.create", target: d.Type + ":" + d.ID,
+			detail: map[string]any{"class": d.Class, "gateway": d.Gateway, "registers": d.Registers}, affected: d.affected()}
+		if err == nil {
+			err = affectGatewayGroup(ctx, tx, d.Org, d.Gateway, &e)
+		}
+		return e, err
 	})
 	if err != nil {
 		return Device{}, secret.String{}, err
@@ -247,6 +251,11 @@ func (r *Registry) SetDeviceGateway(ctx context.Context, a Actor, org auth.OrgID
 			return err
 		}
 		e.detail = map[string]any{"gateway": gateway, "before": d.Gateway}
+		for _, g := range []string{d.Gateway, gateway} {
+			if err := affectGatewayGroup(ctx, tx, org, g, e); err != nil {
+				return err
+			}
+		}
 		d.Gateway = gateway
 		if g, ok := d.gateway(); ok {
 			e.affected = append(e.affected, g)
@@ -270,11 +279,22 @@ func (r *Registry) DeleteDevice(ctx context.Context, a Actor, org auth.OrgID, ty
 		if err := affectHoldersOf(ctx, tx, org, DeviceName{typ, id}, e); err != nil {
 			return err
 		}
+		if err := affectGatewayGroup(ctx, tx, org, d.Gateway, e); err != nil {
+			return err
+		}
 		const detach = `UPDATE device SET gateway_type = '', gateway_id = ''
 			WHERE org = $1 AND gateway_type = $2 AND gateway_id = $3 AND gateway_id <> ''`
 		if d.Class == ClassGateway {
 			if _, err := tx.ExecContext(ctx, detach, org, typ, id); err != nil {
 				return fmt.Errorf("detach devices: %w", err)
+			}
+			own := typ + ":" + id
+			if err := affectGatewayGroup(ctx, tx, org, own, e); err != nil {
+				return err
+			}
+			const group = `DELETE FROM resource_group WHERE org = $1 AND id = $2`
+			if _, err := tx.ExecContext(ctx, group, org, gatewayGroup(org, own)); err != nil {
+				return fmt.Errorf("delete group of gateway: %w", err)
 			}
 		}
 		if err := dropUses(ctx, tx, d.Principal()); err != nil {

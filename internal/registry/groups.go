@@ -40,6 +40,9 @@ func (g *Group) scan(row scanner) error {
 func noGroup(id string) error { return errs.E(errs.NotFound, "resource group %q not found", clip(id)) }
 
 func readGroup(ctx context.Context, tx *store.Tx, org auth.OrgID, id string) (Group, error) {
+	if typ, dev, ok := gatewayOf(org, id); ok {
+		return readGatewayGroup(ctx, tx, org, id, typ, dev)
+	}
 	const q = `SELECT ` + groupColumns + ` FROM resource_group WHERE org = $1 AND id = $2`
 	return one[Group](tx.QueryRowContext(ctx, q, org, id), noGroup(id))
 }
@@ -69,6 +72,9 @@ func replaceGroupsOf(ctx context.Context, tx *store.Tx, p auth.Principal, groups
 		return fmt.Errorf("delete groups: %w", err)
 	}
 	for _, g := range groups {
+		if err := keepGatewayGroup(ctx, tx, p.Org, g); err != nil {
+			return err
+		}
 		const q = `INSERT INTO resource_group_holder (org, kind, holder, group_id) VALUES ($1, $2, $3, $4)`
 		if _, err := tx.ExecContext(ctx, q, p.Org, int64(p.Kind), p.ID, g); err != nil {
 			return fmt.Errorf("insert group: %w", err)
@@ -186,6 +192,9 @@ func (r *Registry) changeGroup(ctx context.Context, a Actor, org auth.OrgID, id,
 	if err != nil {
 		return err
 	}
+	if _, _, ok := gatewayOf(org, id); ok {
+		return errs.E(errs.Invalid, "resource group %q is that of a gateway: attach devices to the gateway, or detach them", clip(id))
+	}
 	return r.change(ctx, a, func(tx *store.Tx) (effect, error) {
 		e := effect{org: org, action: action, target: id}
 		if _, err := readGroup(ctx, tx, org, id); err != nil {
@@ -212,8 +221,8 @@ func (r *Registry) GroupDevices(ctx context.Context, a Actor, org auth.OrgID, id
 	if _, err := r.Group(ctx, a, org, id); err != nil {
 		return nil, err
 	}
-	const q = `SELECT type, device FROM resource_group_device WHERE org = $1 AND group_id = $2 ORDER BY type, device`
-	return list[DeviceName](ctx, r, q, org, id)
+	q, args := groupDevices(org, id)
+	return list[DeviceName](ctx, r, q, args...)
 }
 
 // ChangeGroupDevices puts devices into a resource group and takes others out: all

@@ -68,8 +68,12 @@ func (r *Registry) Register(ctx context.Context, ref auth.Ref, inTopic string) e
 			return effect{}, err
 		}
 		made, err := r.insertDevice(ctx, tx, d, f)
-		return effect{org: d.Org, action: "device.register", target: typ + ":" + id, affected: made.affected(),
-			detail: map[string]any{"class": made.Class, "gateway": made.Gateway}}, err
+		e := effect{org: d.Org, action: "device.register", target: typ + ":" + id, affected: made.affected(),
+			detail: map[string]any{"class": made.Class, "gateway": made.Gateway}}
+		if err == nil {
+			err = affectGatewayGroup(ctx, tx, d.Org, made.Gateway, &e)
+		}
+		return e, err
 	})
 	switch errs.CodeOf(err) {
 	case errs.Conflict, errs.NotFound, errs.Invalid:

@@ -56,13 +56,8 @@ func (r *Registry) mayDevice(ctx context.Context, a Actor, org auth.OrgID, typ, 
 	}
 	return ctx, r.view(ctx, func(tx *store.Tx) error {
 		for _, g := range h.Groups {
-			const q = `SELECT 1 FROM resource_group_device WHERE org = $1 AND group_id = $2 AND type = $3 AND device = $4`
-			var one int
-			switch err := tx.QueryRowContext(ctx, q, org, g, typ, id).Scan(&one); {
-			case err == nil:
-				return nil
-			case !errors.Is(err, sql.ErrNoRows):
-				return fmt.Errorf("look into resource group: %w", err)
+			if is, err := inGroup(ctx, tx, org, g, typ, id); is || err != nil {
+				return err
 			}
 		}
 		return noDevice(typ, id)
@@ -269,8 +264,8 @@ func devicesOf(ctx context.Context, tx *store.Tx, org auth.OrgID, rights permiss
 	}
 	seen := map[string]bool{}
 	for _, g := range rights.Groups {
-		const q = `SELECT type, device FROM resource_group_device WHERE org = $1 AND group_id = $2 ORDER BY type, device`
-		rows, err := tx.QueryContext(ctx, q, org, g)
+		q, args := groupDevices(org, g)
+		rows, err := tx.QueryContext(ctx, q, args...)
 		if err != nil {
 			return nil, fmt.Errorf("list devices of group: %w", err)
 		}
