@@ -95,7 +95,7 @@ func (r *Registry) SignInExternal(ctx context.Context, through SignInProvider, x
 		}
 		if refused != nil {
 			e.action, e.detail["refused"] = "signin.refused", errs.Message(refused)
-			return e, nil
+			return e, nil // what the membership was brought in line with is kept
 		}
 		if a.Session, err = r.insertSession(ctx, tx, person.ID, ForConsole, token, address, userAgent); err != nil {
 			return e, err

@@ -63,7 +63,7 @@ func TestSignInExternal(t *testing.T) {
 	wantCode(t, may(elsewhere, s.iot, permission.DeviceRead), errs.NotFound)
 
 	// Groups are looked at again; the provider's second factor counts if it is to.
-	token, b, err := in(External{Subject: "1", Name: "Ann", Groups: []string{"engineers"}, Methods: []string{"pwd", "mfa"}})
+	_, b, err := in(External{Subject: "1", Name: "Ann", Groups: []string{"engineers"}, Methods: []string{"pwd", "mfa"}})
 	if check(t, err); b.Principal != a.Principal || !b.Verified {
 		t.Errorf("%+v, before %+v", b, a)
 	}
@@ -113,7 +113,7 @@ func TestSignInExternal(t *testing.T) {
 func TestChangedProvider(t *testing.T) {
 	s := newScene(t)
 	ctx := t.Context()
-	p := s.put(t, s.corp())
+	var p SignInProvider
 	for name, tc := range map[string]struct {
 		edit func(*SignInProvider)
 		ends bool

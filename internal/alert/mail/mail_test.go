@@ -31,11 +31,10 @@ type server struct {
 	implicit bool // TLS from the first byte
 	plain    bool // it offers no STARTTLS
 
-	mu      sync.Mutex // guards the fields below
-	got     [][]byte
-	clear   []string // what a client said before TLS
-	logins  []string
-	secured int
+	mu     sync.Mutex // guards the fields below
+	got    [][]byte
+	clear  []string // what a client said before TLS
+	logins []string
 }
 
 func serve(t *testing.T, implicit, plain bool) *server {

@@ -59,7 +59,7 @@ func full(count, bytes *atomic.Int64, n, size, most, mostBytes int64) fullness {
 	if bytes.Load()+size > mostBytes {
 		return fullBytes
 	}
-	f := fullNot
+	var f fullness
 	switch c, b := count.Add(n), bytes.Add(size); {
 	case c > most:
 		f = fullCount
