@@ -46,4 +46,9 @@ type InOrg struct {
 
 func (in InOrg) org() auth.OrgID { return auth.OrgID(in.Org) }
 
+// disable is the body of a change that only disables or enables.
+type disable struct {
+	Disabled bool `json:"disabled" doc:"Disabled: connections are closed at once and new ones refused."`
+}
+
 func utc(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
