@@ -21,13 +21,11 @@ func TestScannerIsContent(t *testing.T) {
 		t.Fatal("testssl is missing: run scripts/setup-test")
 	}
 	notOurs := []string{
-		"engine_problem",     // of its own OpenSSL
 		"DNS_CAArecord",      // localhost has no DNS zone
 		"HSTS",               // for browsers, which have no business at the MQTT port
 		"security_headers",   // the same
 		"cert_revocation",    // that of a server certificate of our own authority is replaced, and asked of nobody
 		"TLS_session_ticket", // the hint in a ticket is seven days; ours are not accepted after one
-		"HTTP_status_code",   // at the MQTT port there are no pages
 	}
 	s := start(t)
 	out := filepath.Join(t.TempDir(), "found.json")
@@ -48,7 +46,8 @@ func TestScannerIsContent(t *testing.T) {
 	seen := map[string]string{}
 	for _, f := range found {
 		seen[f.ID] = f.Finding
-		if f.Severity != "OK" && f.Severity != "INFO" && !slices.Contains(notOurs, f.ID) {
+		// WARN says that the scanner itself had a problem, as on a busy machine.
+		if f.Severity != "OK" && f.Severity != "INFO" && f.Severity != "WARN" && !slices.Contains(notOurs, f.ID) {
 			t.Errorf("%s: %s: %s", f.Severity, f.ID, f.Finding)
 		}
 	}
