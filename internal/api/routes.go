@@ -76,6 +76,7 @@ func (s *server) routes(mux *http.ServeMux, a huma.API) {
 	update(s, a, "/audit/retention", "update-audit-retention", "Set for how long audit records are kept", s.updateAuditRetention)
 	get(s, a, "/audit/export", "export-audit", "The audit record, of one organisation or everybody, with what proves it, for verification elsewhere", s.exportAudit)
 
+	s.estRoutes(mux)
 	mux.HandleFunc("GET "+base+"/ca.pem", s.caPEM)
 	mux.HandleFunc("GET "+base+"/openapi.json", s.document)
 	mux.HandleFunc("GET /healthz", s.healthz)

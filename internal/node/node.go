@@ -224,6 +224,7 @@ func (n *Node) openFaces(version string) (err error) {
 	rest := api.New(api.Config{Registry: n.registry, Alerts: n.alerts, Audit: n.audit, AuditDays: n.config.Audit.KeepDays, CA: n.ca.RootPEM(), Ready: n.ready, Log: n.log, Version: version,
 		Limits: n.config.Limits, Usage: n.usage, LimitEvents: n.limitEvents, Certificates: n.certificates.Sources})
 	mux.Handle("/api/", rest)
+	mux.Handle("/.well-known/est/", rest)
 	mux.Handle("/healthz", rest)
 	mux.Handle("/readyz", rest)
 	mux.Handle("/", pages)
