@@ -17,6 +17,7 @@ package api
 
 import (
 	"context"
+	"crypto/x509"
 	"log/slog"
 	"net/http"
 	"time"
@@ -47,10 +48,13 @@ type Config struct {
 	// AuditDays is for how many days texts of audit records are kept where
 	// nothing else was set; 0: for ever.
 	AuditDays int
-	CA        []byte                      // certificates of our authorities, PEM; given to everyone
-	Ready     func(context.Context) error // nil when the server can do its work; nil func: always
-	Log       *slog.Logger
-	Version   string // of the server, for the OpenAPI document
+	CA        []byte // certificates of our authorities, PEM; given to everyone
+	// Chain returns the certificates between those that are issued now and the root.
+	// nil func: there are none.
+	Chain   func() []*x509.Certificate
+	Ready   func(context.Context) error // nil when the server can do its work; nil func: always
+	Log     *slog.Logger
+	Version string // of the server, for the OpenAPI document
 
 	Limits quota.Limits // what holds for everybody; zero: quota.Defaults()
 	// Usage returns how much of its limits an organisation uses now or, unless
@@ -68,6 +72,7 @@ type server struct {
 	audit    *audit.Log
 	keepDays int
 	ca       []byte
+	chain    func() []*x509.Certificate
 	ready    func(context.Context) error
 	log      *slog.Logger
 	openapi  []byte
@@ -81,7 +86,7 @@ type server struct {
 
 // New returns the handler for /api/, /healthz and /readyz.
 func New(c Config) http.Handler {
-	s := &server{registry: c.Registry, alerts: c.Alerts, audit: c.Audit, keepDays: c.AuditDays, ca: c.CA, ready: c.Ready, log: c.Log, certificates: c.Certificates,
+	s := &server{registry: c.Registry, alerts: c.Alerts, audit: c.Audit, keepDays: c.AuditDays, ca: c.CA, chain: c.Chain, ready: c.Ready, log: c.Log, certificates: c.Certificates,
 		limits: c.Limits.Over(quota.Defaults()), usage: c.Usage, limitEvents: c.LimitEvents}
 	if s.ready == nil {
 		s.ready = func(context.Context) error { return nil }

@@ -60,6 +60,11 @@ func (s *server) estCACerts(w http.ResponseWriter, _ *http.Request) error {
 		}
 		certs = append(certs, b.Bytes)
 	}
+	if s.chain != nil {
+		for _, c := range s.chain() {
+			certs = append(certs, c.Raw)
+		}
+	}
 	der, err := certsOnly(certs...)
 	if err != nil {
 		return err

@@ -34,6 +34,7 @@ func TestEST(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(dir, "wrong"), []byte("user = \"any:wrong\"\n"), 0o600))
 
 	sh(`curl -sSf --cacert ca.pem $EST/cacerts | openssl base64 -d | openssl pkcs7 -inform DER -print_certs -out roots.pem
+		test $(grep -c BEGIN roots.pem) = 2
 		openssl verify -CAfile ca.pem roots.pem
 		curl -sSf --cacert ca.pem $EST/csrattrs | openssl base64 -d | openssl asn1parse -inform DER | grep -q prime256v1
 		for k in one two; do
@@ -68,6 +69,7 @@ func TestEST(t *testing.T) {
 			t.Errorf("the certificate does not have %q:\n%s", want, got)
 		}
 	}
+	sh("openssl verify -CAfile ca.pem -untrusted roots.pem -purpose sslclient one.pem") // with what cacerts gave
 	is("409", post("simpleenroll", "two.csr", "-K basic"))
 	is("422", post("simplereenroll", "other.csr", "--cert one.pem --key one.key"))
 	is("200", post("simplereenroll", "two.csr", "--cert one.pem --key one.key"))

@@ -63,7 +63,7 @@ func start(t testing.TB) *fixture {
 	s := httptest.NewUnstartedServer(api.New(api.Config{
 		Registry: f.registry, Audit: log,
 		Alerts: alert.New(alert.Config{DB: db, Ring: ring, Registry: f.registry, Webhooks: webhook.New(webhook.Guard{}, nil), Log: logger}),
-		CA:     authority.RootPEM(), Log: logger, Version: "test",
+		CA:     authority.RootPEM(), Chain: authority.Chain, Log: logger, Version: "test",
 		Usage: func(_ context.Context, _ auth.OrgID, typ string) (map[quota.Limit]int64, error) {
 			if typ != "" {
 				return map[quota.Limit]int64{quota.TypeConnections: 2}, nil

@@ -221,7 +221,7 @@ func (n *Node) openFaces(version string) (err error) {
 		return err
 	}
 	mux := http.NewServeMux()
-	rest := api.New(api.Config{Registry: n.registry, Alerts: n.alerts, Audit: n.audit, AuditDays: n.config.Audit.KeepDays, CA: n.ca.RootPEM(), Ready: n.ready, Log: n.log, Version: version,
+	rest := api.New(api.Config{Registry: n.registry, Alerts: n.alerts, Audit: n.audit, AuditDays: n.config.Audit.KeepDays, CA: n.ca.RootPEM(), Chain: n.ca.Chain, Ready: n.ready, Log: n.log, Version: version,
 		Limits: n.config.Limits, Usage: n.usage, LimitEvents: n.limitEvents, Certificates: n.certificates.Sources})
 	mux.Handle("/api/", rest)
 	mux.Handle("/.well-known/est/", rest)
